@@ -1,0 +1,85 @@
+package metadata
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lade/internal/errdefs"
+)
+
+type fruit struct{ Colour string }
+
+var fruits = Collection[fruit]{Name: "fruits", Noun: "fruit"}
+
+func open(t *testing.T, path string, o Options) *DB {
+	t.Helper()
+	db, err := Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func put(t *testing.T, db *DB, key string) {
+	t.Helper()
+	if err := db.Update(func(tx *Tx) error { return fruits.Put(tx, key, fruit{"red"}) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func get(db *DB, key string) (f fruit, err error) {
+	err = db.View(func(tx *Tx) error { f, err = fruits.Get(tx, key); return err })
+	return f, err
+}
+
+func TestCollection(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "db"), Options{})
+	if _, err := get(db, "apple"); !errdefs.Is(err, errdefs.NotFound) || err.Error() != "no such fruit: apple" {
+		t.Errorf("empty collection: %v", err)
+	}
+	put(t, db, "apple")
+	if f, err := get(db, "apple"); err != nil || f.Colour != "red" {
+		t.Errorf("got %v, %v", f, err)
+	}
+	boom := errors.New("boom")
+	err := db.Update(func(tx *Tx) error {
+		if err := fruits.Delete(tx, "apple"); err != nil {
+			return err
+		}
+		return boom
+	})
+	if !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := get(db, "apple"); err != nil {
+		t.Errorf("a refused transaction changed something: %v", err)
+	}
+}
+
+func TestSecondProcessIsTold(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "db")
+	open(t, p, Options{})
+	if _, err := Open(p, Options{Timeout: time.Millisecond}); !errdefs.Is(err, errdefs.Conflict) {
+		t.Errorf("got %v, want a conflict", err)
+	}
+}
+
+func TestBootRecordsEndWithTheBoot(t *testing.T) {
+	p := filepath.Join(t.TempDir(), "db")
+	for _, step := range []struct {
+		boot string
+		want bool // the record of the step before is there
+	}{{"a", false}, {"a", true}, {"b", false}, {"b", true}} {
+		db := open(t, p, Options{Boot: true, BootID: step.boot})
+		if _, err := get(db, "apple"); (err == nil) != step.want {
+			t.Errorf("boot %s: %v, want record: %v", step.boot, err, step.want)
+		}
+		put(t, db, "apple")
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
