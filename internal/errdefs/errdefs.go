@@ -77,11 +77,10 @@ func With(c Class, err error) error {
 // ClassOf returns the class of err. An error that was given none is Cancelled
 // if it stems from a context, and Internal otherwise.
 func ClassOf(err error) Class {
-	var e *classed
-	switch {
-	case errors.As(err, &e):
+	if e, ok := errors.AsType[*classed](err); ok {
 		return e.class
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return Cancelled
 	}
 	return Internal
@@ -101,8 +100,7 @@ func Hint(err error, format string, args ...any) error {
 
 // HintOf returns the outermost advice attached to err, or "".
 func HintOf(err error) string {
-	var h *hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
 	}
 	return ""

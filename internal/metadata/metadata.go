@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"lade/internal/errdefs"
 )
@@ -56,7 +57,7 @@ func Open(path string, o Options) (*DB, error) {
 	}
 	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: o.Timeout, NoSync: o.Boot, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bolterrors.ErrTimeout):
 		return nil, errdefs.Hint(errdefs.New(errdefs.Conflict, "open records %s: another process holds them", path), "stop the engine that uses this directory first")
 	case err != nil:
 		return nil, errdefs.With(errdefs.DataLoss, fmt.Errorf("open records %s: %w", path, err))

@@ -23,25 +23,25 @@ func open(t *testing.T, path string, o Options) *DB {
 	return db
 }
 
-func put(t *testing.T, db *DB, key string) {
+func put(t *testing.T, db *DB) {
 	t.Helper()
-	if err := db.Update(func(tx *Tx) error { return fruits.Put(tx, key, fruit{"red"}) }); err != nil {
+	if err := db.Update(func(tx *Tx) error { return fruits.Put(tx, "apple", fruit{"red"}) }); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func get(db *DB, key string) (f fruit, err error) {
-	err = db.View(func(tx *Tx) error { f, err = fruits.Get(tx, key); return err })
+func get(db *DB) (f fruit, err error) {
+	err = db.View(func(tx *Tx) error { f, err = fruits.Get(tx, "apple"); return err })
 	return f, err
 }
 
 func TestCollection(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "db"), Options{})
-	if _, err := get(db, "apple"); !errdefs.Is(err, errdefs.NotFound) || err.Error() != "no such fruit: apple" {
+	if _, err := get(db); !errdefs.Is(err, errdefs.NotFound) || err.Error() != "no such fruit: apple" {
 		t.Errorf("empty collection: %v", err)
 	}
-	put(t, db, "apple")
-	if f, err := get(db, "apple"); err != nil || f.Colour != "red" {
+	put(t, db)
+	if f, err := get(db); err != nil || f.Colour != "red" {
 		t.Errorf("got %v, %v", f, err)
 	}
 	boom := errors.New("boom")
@@ -54,7 +54,7 @@ func TestCollection(t *testing.T) {
 	if !errors.Is(err, boom) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := get(db, "apple"); err != nil {
+	if _, err := get(db); err != nil {
 		t.Errorf("a refused transaction changed something: %v", err)
 	}
 }
@@ -74,10 +74,10 @@ func TestBootRecordsEndWithTheBoot(t *testing.T) {
 		want bool // the record of the step before is there
 	}{{"a", false}, {"a", true}, {"b", false}, {"b", true}} {
 		db := open(t, p, Options{Boot: true, BootID: step.boot})
-		if _, err := get(db, "apple"); (err == nil) != step.want {
+		if _, err := get(db); (err == nil) != step.want {
 			t.Errorf("boot %s: %v, want record: %v", step.boot, err, step.want)
 		}
-		put(t, db, "apple")
+		put(t, db)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
 		}
