@@ -83,3 +83,24 @@ func TestBootRecordsEndWithTheBoot(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkCommit is the cost that docs/adr/0006 speaks of.
+func BenchmarkCommit(b *testing.B) {
+	for _, kind := range []struct {
+		name string
+		o    Options
+	}{{"durable", Options{}}, {"boot", Options{Boot: true}}} {
+		b.Run(kind.name, func(b *testing.B) {
+			db, err := Open(filepath.Join(b.TempDir(), "db"), kind.o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer db.Close()
+			for b.Loop() {
+				if err := db.Update(func(tx *Tx) error { return fruits.Put(tx, "apple", fruit{"red"}) }); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
