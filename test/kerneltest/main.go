@@ -88,7 +88,7 @@ func runOutside(o Options) (int, error) {
 		for {
 			var status syscall.WaitStatus
 			pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
-			if err == syscall.EINTR { //nolint:errorlint // a bare errno from the kernel
+			if err == syscall.EINTR {
 				continue
 			}
 			if pid == p.Pid {

@@ -83,7 +83,7 @@ func UnifiedOnly(tb testing.TB) {
 func Busybox(tb testing.TB) string {
 	tb.Helper()
 	const program = "/bin/busybox"
-	applets, err := exec.Command(program, "--list").Output()
+	applets, err := exec.CommandContext(tb.Context(), program, "--list").Output()
 	if err != nil {
 		tb.Fatalf("list busybox's applets (apt-get install busybox-static): %v", err)
 	}

@@ -85,10 +85,8 @@ func (s state) addMounts() {
 
 func (s state) addCgroups(root string) {
 	_ = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.IsDir() {
-			return nil
-		}
-		if strings.Contains(path, prefix()) {
+		// Cgroups of others come and go during the walk: no reason to stop.
+		if err == nil && e.IsDir() && strings.Contains(path, prefix()) {
 			s["cgroup "+path] = true
 		}
 		return nil
