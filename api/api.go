@@ -1,0 +1,43 @@
+// Package api holds what Lade's programs agree on beyond Docker's API: the
+// endpoints below /lade/, and the environment that lade hands to laded.
+//
+// Docker's own wire types come from github.com/moby/moby/api; nothing here
+// repeats them. Fields are added, never changed or taken away.
+package api
+
+// The endpoints that are Lade's own, as patterns of net/http's ServeMux. They
+// carry no version: what they answer only grows.
+const (
+	// ExplainPattern answers how a container is started and torn down: every
+	// step that the kernel is asked to take, with its reason. The query
+	// parameter "format" is ExplainText (also when absent) or ExplainJSON. The
+	// body is the runtime's own words, passed on as they are.
+	ExplainPattern = "GET /lade/containers/{id}/explain"
+)
+
+// The formats of an explanation.
+const (
+	ExplainText = "text" // text/plain: one step a line, for people
+	ExplainJSON = "json" // application/json: the runtime's start program
+)
+
+// ExplainPath returns the path of ExplainPattern for one container.
+func ExplainPath(id string) string { return "/lade/containers/" + id + "/explain" }
+
+// The environment of Lade's programs.
+const (
+	// EnvHost is where the engine listens, such as unix:///run/lade/lade.sock.
+	EnvHost = "LADE_HOST"
+	// EnvDataRoot is the directory of what must survive a reboot.
+	EnvDataRoot = "LADE_DATA_ROOT"
+	// EnvStateDir is the directory of what must not.
+	EnvStateDir = "LADE_STATE_DIR"
+	// EnvReadyFD is the number of a descriptor on which laded says that it
+	// serves: it writes ReadyOK and closes it. When it cannot serve, it writes
+	// the reason, in one line, instead. A descriptor that is closed without a
+	// word means that laded died.
+	EnvReadyFD = "LADE_READY_FD"
+)
+
+// ReadyOK is what a laded that serves writes to its EnvReadyFD.
+const ReadyOK = "ok\n"

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/registry"
+
+	"lade/internal/errdefs"
+)
+
+// PullOptions says what to pull.
+type PullOptions struct {
+	Ref      string // name, name:tag or name@digest
+	Platform string // such as linux/arm64; empty is the engine's own
+	Auth     string // base64url of a registry.AuthConfig; empty is anonymous
+}
+
+// PullImage fetches an image and calls progress for each message of the
+// engine. An error of the pull comes back as the error.
+func (c *Client) PullImage(ctx context.Context, o PullOptions, progress func(jsonstream.Message)) error {
+	name, tag := splitRef(o.Ref)
+	q := url.Values{"fromImage": {name}}
+	if tag != "" {
+		q.Set("tag", tag)
+	}
+	if o.Platform != "" {
+		q.Set("platform", o.Platform)
+	}
+	r := call{method: http.MethodPost, path: path("images", "create"), query: q}
+	if o.Auth != "" {
+		r.header = http.Header{registry.AuthHeader: {o.Auth}}
+	}
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return messages(r, resp.Body, progress)
+}
+
+// LoadImages reads an archive of images, as `docker save` and OCI tools write
+// them, and calls progress for each message of the engine.
+func (c *Client) LoadImages(ctx context.Context, archive io.Reader, quiet bool, progress func(jsonstream.Message)) error {
+	r := call{
+		method: http.MethodPost, path: path("images", "load"), body: archive,
+		query:  url.Values{"quiet": {map[bool]string{true: "1", false: "0"}[quiet]}},
+		header: http.Header{"Content-Type": {"application/x-tar"}},
+	}
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return messages(r, resp.Body, progress)
+}
+
+// messages reads a stream of JSON messages up to its end or to the first that
+// is an error.
+func messages(r call, body io.Reader, progress func(jsonstream.Message)) error {
+	dec := json.NewDecoder(bufio.NewReader(body))
+	for {
+		var m struct {
+			jsonstream.Message
+			OldError string `json:"error"` // what errdetail replaced; some servers send only this
+		}
+		switch err := dec.Decode(&m); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return bodyError(r, err)
+		case m.Error != nil:
+			return errdefs.New(classOf(m.Error.Code), "%s", m.Error.Message)
+		case m.OldError != "":
+			return errors.New(m.OldError)
+		}
+		progress(m.Message)
+	}
+}
+
+// splitRef parts a reference before its tag or digest. A colon that comes
+// before a slash belongs to the registry's port.
+func splitRef(ref string) (name, tag string) {
+	if name, digest, ok := strings.Cut(ref, "@"); ok {
+		return name, digest
+	}
+	if i := strings.LastIndexByte(ref, ':'); i > strings.LastIndexByte(ref, '/') {
+		return ref[:i], ref[i+1:]
+	}
+	return ref, ""
+}
+
+// ListImagesOptions says which images to list.
+type ListImagesOptions struct {
+	All     bool // also those without a name that others build upon
+	Filters Filters
+}
+
+// ListImages returns images, the newest first.
+func (c *Client) ListImages(ctx context.Context, o ListImagesOptions) ([]image.Summary, error) {
+	q := truth(map[string]bool{"all": o.All})
+	if err := o.Filters.query(q); err != nil {
+		return nil, err
+	}
+	return get[[]image.Summary](ctx, c, call{method: http.MethodGet, path: path("images", "json"), query: q})
+}
+
+// InspectImageRaw returns all that the engine knows of an image, as it came.
+func (c *Client) InspectImageRaw(ctx context.Context, ref string) (json.RawMessage, error) {
+	return get[json.RawMessage](ctx, c, call{method: http.MethodGet, path: path("images", ref, "json")})
+}
+
+// RemoveImageOptions says how far to go.
+type RemoveImageOptions struct {
+	Force   bool // also if it has several names or stopped containers use it
+	NoPrune bool // keep its parents that have no name
+}
+
+// RemoveImage takes a name from an image, and removes the image with its last.
+func (c *Client) RemoveImage(ctx context.Context, ref string, o RemoveImageOptions) ([]image.DeleteResponse, error) {
+	q := truth(map[string]bool{"force": o.Force, "noprune": o.NoPrune})
+	return get[[]image.DeleteResponse](ctx, c, call{method: http.MethodDelete, path: path("images", ref), query: q})
+}
+
+// TagImage gives an image one more name.
+func (c *Client) TagImage(ctx context.Context, source, target string) error {
+	if strings.Contains(target, "@") {
+		return errdefs.New(errdefs.Invalid, "tag %s: a tag cannot be a digest", target)
+	}
+	name, tag := splitRef(target)
+	if name == "" {
+		return errdefs.New(errdefs.Invalid, "tag %q: the name is empty", target)
+	}
+	q := url.Values{"repo": {name}}
+	if tag != "" {
+		q.Set("tag", tag)
+	}
+	if err := c.run(ctx, call{method: http.MethodPost, path: path("images", source, "tag"), query: q}); err != nil {
+		return fmt.Errorf("tag %s: %w", source, err)
+	}
+	return nil
+}
