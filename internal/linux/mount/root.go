@@ -12,6 +12,10 @@ type Root struct {
 	// container writes. Both empty: the root cannot be written.
 	Upper string `json:"upper,omitempty"`
 	Work  string `json:"work,omitempty"`
+	// Volatile spares the disk: what the container writes is never waited
+	// for, not by its own fsync and not when the root goes. For writable layers
+	// that die with their container; the kernel refuses to mount one twice.
+	Volatile bool `json:"volatile,omitempty"`
 	// UIDMap and GIDMap, where set, are the container's user namespace: the
 	// layers are idmapped, so that what is root's in the image belongs to the
 	// id that the container's root is on the host.

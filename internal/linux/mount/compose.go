@@ -1,0 +1,252 @@
+package mount
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount puts the root together and attaches it to the directory target. The
+// layers hang nowhere else: Unmount(target), or the end of the mount namespace,
+// releases everything. On error nothing is left.
+func (r *Root) Mount(target string) error {
+	fd, err := r.Open(target)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := attach(fd, target); err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	return nil
+}
+
+// Open puts the root together as a detached mount, to be attached anywhere by
+// whoever holds the descriptor; it goes with the last one. scratch is a
+// directory of the caller's mount namespace over which older kernels need to
+// mount while they work; nothing of that remains.
+func (r *Root) Open(scratch string) (int, error) {
+	if err := r.check(); err != nil {
+		return -1, fmt.Errorf("mount root: %w", err)
+	}
+	layers, err := r.openLayers()
+	defer closeAll(layers)
+	if err != nil {
+		return -1, fmt.Errorf("mount root: %w", err)
+	}
+	if r.Upper == "" && len(layers) == 1 {
+		// An overlay wants two layers. One alone is its own root.
+		fd := layers[0]
+		layers[0] = -1
+		return fd, nil
+	}
+	fd, err := r.overlay(layers)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EBADF) {
+		// Before Linux 6.15 an overlay takes no detached layers.
+		old, oldErr := r.overlayAttached(layers, scratch)
+		if oldErr == nil {
+			return old, nil
+		}
+		err = errors.Join(err, oldErr)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("mount root: %w", err)
+	}
+	return fd, nil
+}
+
+// check finds what no kernel would accept, with a better message.
+func (r *Root) check() error {
+	switch {
+	case len(r.Layers) == 0:
+		return errors.New("no layers")
+	case (r.Upper == "") != (r.Work == ""):
+		return errors.New("upper and work go together")
+	case (len(r.UIDMap) == 0) != (len(r.GIDMap) == 0):
+		return errors.New("user and group mappings go together")
+	}
+	for i, l := range r.Layers {
+		if l.Kind != EROFS && l.Kind != Directory {
+			return fmt.Errorf("layer %d (%s): unknown kind %q", i, l.Path, l.Kind)
+		}
+	}
+	return nil
+}
+
+// openLayers returns one detached read-only mount for each layer, lowest
+// first, with closed ones after an error.
+func (r *Root) openLayers() (fds []int, err error) {
+	userNS := -1
+	if len(r.UIDMap) > 0 {
+		if userNS, err = userNamespace(r.UIDMap, r.GIDMap); err != nil {
+			return nil, err
+		}
+		defer unix.Close(userNS)
+	}
+	for i, l := range r.Layers {
+		fd, err := openLayer(l)
+		if err != nil {
+			return fds, fmt.Errorf("layer %d (%s): %w", i, l.Path, err)
+		}
+		fds = append(fds, fd)
+		if err := setAttrs(fd, unix.MOUNT_ATTR_RDONLY, userNS); err != nil {
+			if userNS >= 0 {
+				err = fmt.Errorf("idmap: %w", err)
+			}
+			return fds, fmt.Errorf("layer %d (%s): %w", i, l.Path, err)
+		}
+	}
+	return fds, nil
+}
+
+func openLayer(l Layer) (int, error) {
+	if l.Kind == Directory {
+		return cloneTree(l.Path)
+	}
+	return openEROFS(l.Path)
+}
+
+// openEROFS mounts the file at path without a loop device (since Linux 6.12).
+func openEROFS(path string) (int, error) {
+	source := path
+	if len(source) > maxString {
+		f, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return -1, fmt.Errorf("open: %w", err)
+		}
+		defer unix.Close(f)
+		source = fdPath(f)
+	}
+	c := newContext("erofs")
+	defer c.close()
+	c.setString("source", source)
+	c.setFlag("ro")
+	return c.mount(unix.MOUNT_ATTR_RDONLY)
+}
+
+// overlay stacks the layers below r.Upper, all by descriptor.
+func (r *Root) overlay(layers []int) (int, error) {
+	c := newContext("overlay")
+	defer c.close()
+	c.setString("source", "overlay")
+	for i := len(layers) - 1; i >= 0; i-- {
+		c.setFD("lowerdir+", layers[i])
+	}
+	if r.Upper == "" {
+		r.options(c.setString, c.setFlag)
+		return c.mount(unix.MOUNT_ATTR_RDONLY)
+	}
+	for _, d := range []struct{ key, path string }{{"upperdir", r.Upper}, {"workdir", r.Work}} {
+		fd, err := openDir(d.path)
+		if err != nil {
+			return -1, err
+		}
+		defer unix.Close(fd)
+		c.setFD(d.key, fd)
+	}
+	r.options(c.setString, c.setFlag)
+	return c.mount(0)
+}
+
+// options sets what every overlay of ours has, whatever the defaults of the
+// machine: no attribute in a layer may make the kernel look elsewhere for a
+// file's data or a directory's content.
+func (r *Root) options(set func(key, value string), flag func(key string)) {
+	set("redirect_dir", "nofollow")
+	set("metacopy", "off")
+	set("index", "off")
+	if r.Upper != "" && r.Volatile {
+		flag("volatile")
+	}
+}
+
+// overlayAttached does the same for kernels that want to find the layers in
+// the mount namespace: they hang for that moment in a tmpfs over scratch. The
+// overlay keeps mounts of its own of all that it is given.
+func (r *Root) overlayAttached(layers []int, scratch string) (fd int, err error) {
+	c := newContext("tmpfs")
+	defer c.close()
+	c.setString("mode", "0700")
+	tmp, err := c.mount(unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSUID)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(tmp)
+	if err := attach(tmp, scratch); err != nil {
+		return -1, err
+	}
+	defer func() { err = errors.Join(err, Unmount(scratch)) }()
+
+	// Descriptors keep the names short, mount(2) takes one page of them, and
+	// free of characters that mean something to it.
+	var open []int
+	defer func() { closeAll(open) }()
+	name := func(path string) (string, error) {
+		dir, err := openDir(path)
+		if err != nil {
+			return "", err
+		}
+		open = append(open, dir)
+		return fdPath(dir), nil
+	}
+	var lower []string
+	for i := len(layers) - 1; i >= 0; i-- {
+		at := filepath.Join(scratch, strconv.Itoa(i))
+		if err := unix.Mkdir(at, 0o700); err != nil {
+			return -1, fmt.Errorf("layer %d: %w", i, err)
+		}
+		if err := attach(layers[i], at); err != nil {
+			return -1, fmt.Errorf("layer %d: %w", i, err)
+		}
+		dir, err := name(at)
+		if err != nil {
+			return -1, fmt.Errorf("layer %d: %w", i, err)
+		}
+		lower = append(lower, dir)
+	}
+	data := []string{"lowerdir=" + strings.Join(lower, ":")}
+	r.options(func(k, v string) { data = append(data, k+"="+v) }, func(k string) { data = append(data, k) })
+	flags := uintptr(unix.MS_RDONLY)
+	if r.Upper != "" {
+		flags = 0
+		upper, err := name(r.Upper)
+		if err != nil {
+			return -1, err
+		}
+		work, err := name(r.Work)
+		if err != nil {
+			return -1, err
+		}
+		data = append(data, "upperdir="+upper, "workdir="+work)
+	}
+	root := filepath.Join(scratch, "root")
+	if err := unix.Mkdir(root, 0o700); err != nil {
+		return -1, err
+	}
+	if err := unix.Mount("overlay", root, "overlay", flags, strings.Join(data, ",")); err != nil {
+		return -1, fmt.Errorf("mount overlay: %w", err)
+	}
+	return cloneTree(root)
+}
+
+func openDir(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open directory %s: %w", path, err)
+	}
+	return fd, nil
+}
+
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
