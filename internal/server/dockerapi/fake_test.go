@@ -1,0 +1,254 @@
+package dockerapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/exec"
+	"lade/internal/errdefs"
+)
+
+// fake is every service at once. A function that is nil answers that the
+// object is not there; called notes what came in.
+type fake struct {
+	create   func(name string, req api.CreateRequest, platform string) (api.CreateResponse, error)
+	start    func(ref string) error
+	stop     func(ref string, o container.StopOptions) error
+	kill     func(ref, signal string) error
+	remove   func(ref string, o container.RemoveOptions) error
+	rename   func(ref, name string) error
+	wait     func(ctx context.Context, ref string, cond api.WaitCondition) (<-chan api.WaitResponse, error)
+	inspect  func(ref string, size bool) (api.InspectResponse, error)
+	list     func(o container.ListOptions) ([]api.Summary, error)
+	logs     func(ref string, o container.LogsOptions) (*container.LogStream, error)
+	attach   func(ref string, o container.AttachOptions, hijack container.Hijack) error
+	resize   func(ref string, h, w uint) error
+	version  func() (system.VersionResponse, error)
+	networks []network.Inspect
+	execs    *fakeExecs
+}
+
+var errNone = errdefs.New(errdefs.NotFound, "no such thing")
+
+func (f *fake) Create(_ context.Context, name string, req api.CreateRequest, platform string) (api.CreateResponse, error) {
+	if f.create == nil {
+		return api.CreateResponse{}, errNone
+	}
+	return f.create(name, req, platform)
+}
+
+func (f *fake) Start(_ context.Context, ref string) error { return call1(f.start, ref) }
+func (f *fake) Stop(_ context.Context, ref string, o container.StopOptions) error {
+	return call2(f.stop, ref, o)
+}
+
+func (f *fake) Restart(_ context.Context, ref string, o container.StopOptions) error {
+	return call2(f.stop, ref, o)
+}
+
+func (f *fake) Kill(_ context.Context, ref, signal string) error { return call2(f.kill, ref, signal) }
+func (f *fake) Pause(_ context.Context, ref string) error        { return call1(f.start, ref) }
+func (f *fake) Unpause(_ context.Context, ref string) error      { return call1(f.start, ref) }
+func (f *fake) Rename(_ context.Context, ref, name string) error { return call2(f.rename, ref, name) }
+
+func (f *fake) Remove(_ context.Context, ref string, o container.RemoveOptions) error {
+	return call2(f.remove, ref, o)
+}
+
+func (f *fake) Wait(ctx context.Context, ref string, cond api.WaitCondition) (<-chan api.WaitResponse, error) {
+	if f.wait == nil {
+		return nil, errNone
+	}
+	return f.wait(ctx, ref, cond)
+}
+
+func (f *fake) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {
+	if f.inspect == nil {
+		return api.InspectResponse{}, errNone
+	}
+	return f.inspect(ref, size)
+}
+
+func (f *fake) List(_ context.Context, o container.ListOptions) ([]api.Summary, error) {
+	if f.list == nil {
+		return nil, nil
+	}
+	return f.list(o)
+}
+
+func (f *fake) Explain(_ context.Context, ref, format string) ([]byte, error) {
+	return []byte("explain " + ref + " as " + format), nil
+}
+
+func (f *fake) Logs(_ context.Context, ref string, o container.LogsOptions) (*container.LogStream, error) {
+	if f.logs == nil {
+		return nil, errNone
+	}
+	return f.logs(ref, o)
+}
+
+func (f *fake) Attach(_ context.Context, ref string, o container.AttachOptions, hijack container.Hijack) error {
+	if f.attach == nil {
+		return errNone
+	}
+	return f.attach(ref, o, hijack)
+}
+
+func (f *fake) Resize(_ context.Context, ref string, h, w uint) error {
+	if f.resize == nil {
+		return errNone
+	}
+	return f.resize(ref, h, w)
+}
+
+func (f *fake) Version(context.Context) (system.VersionResponse, error) {
+	if f.version == nil {
+		return system.VersionResponse{}, errNone
+	}
+	return f.version()
+}
+
+func (f *fake) Info(context.Context) (system.Info, error) {
+	return system.Info{Name: "host", ServerVersion: "0.1.0"}, nil
+}
+
+func call1[T any](fn func(T) error, v T) error {
+	if fn == nil {
+		return errNone
+	}
+	return fn(v)
+}
+
+func call2[T, U any](fn func(T, U) error, v T, u U) error {
+	if fn == nil {
+		return errNone
+	}
+	return fn(v, u)
+}
+
+type fakeExecs struct {
+	create  func(ref string, req api.ExecCreateRequest) (string, error)
+	start   func(id string, o exec.StartOptions, hijack exec.Hijack) error
+	inspect func(id string) (api.ExecInspectResponse, error)
+}
+
+func (f *fakeExecs) Create(_ context.Context, ref string, req api.ExecCreateRequest) (string, error) {
+	return f.create(ref, req)
+}
+
+func (f *fakeExecs) Start(_ context.Context, id string, o exec.StartOptions, hijack exec.Hijack) error {
+	return f.start(id, o, hijack)
+}
+func (f *fakeExecs) Resize(context.Context, string, uint, uint) error { return nil }
+func (f *fakeExecs) Inspect(_ context.Context, id string) (api.ExecInspectResponse, error) {
+	return f.inspect(id)
+}
+
+type fakeNetworks []network.Inspect
+
+func (f fakeNetworks) List(context.Context, map[string][]string) ([]network.Inspect, error) {
+	return f, nil
+}
+
+func (f fakeNetworks) Inspect(_ context.Context, ref string) (network.Inspect, error) {
+	for _, n := range f {
+		if n.Name == ref || n.ID == ref {
+			return n, nil
+		}
+	}
+	return network.Inspect{}, errdefs.New(errdefs.NotFound, "network %s not found", ref)
+}
+
+func handler(f *fake) *Handler {
+	execs := f.execs
+	if execs == nil {
+		execs = &fakeExecs{}
+	}
+	return New(Services{
+		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks),
+		Log: slog.New(slog.DiscardHandler),
+	})
+}
+
+// do sends one request to a handler.
+func do(t *testing.T, f *fake, method, target, body string) *httptest.ResponseRecorder {
+	t.Helper()
+	var r io.Reader
+	if body != "" {
+		r = strings.NewReader(body)
+	}
+	req := httptest.NewRequestWithContext(t.Context(), method, target, r)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	w := httptest.NewRecorder()
+	handler(f).ServeHTTP(w, req)
+	return w
+}
+
+// serve serves f on a Unix socket and returns its path.
+func serve(t *testing.T, f *fake) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, l, handler(f))
+	return path
+}
+
+func run(t *testing.T, l net.Listener, h http.Handler) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	srv := Server(ctx, h, slog.New(slog.DiscardHandler))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	t.Cleanup(func() {
+		cancel()
+		_ = srv.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+// askAs reports whether a process of a user gets an answer from the server at
+// path. A thread has a user of its own as far as the kernel is concerned; this
+// one ends with the goroutine.
+func askAs(t *testing.T, uid uintptr, path string) bool {
+	t.Helper()
+	answer := make(chan bool)
+	go func() {
+		runtime.LockOSThread()
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, uid, uid, uid); errno != 0 {
+			t.Errorf("setresuid: %v", errno)
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Errorf("user %d: %v", uid, err)
+			answer <- false
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "GET /_ping HTTP/1.0\r\n\r\n")
+		got, _ := io.ReadAll(c)
+		answer <- strings.HasSuffix(string(got), "OK")
+	}()
+	return <-answer
+}

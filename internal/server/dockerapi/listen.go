@@ -1,0 +1,119 @@
+package dockerapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"lade/internal/ident"
+)
+
+// Listen returns a listener on a new Unix socket at path, in place of one that
+// may be there: that nobody serves it must be known to the caller. The socket
+// has mode 0600 before it has its name, and Guard stands behind it. Closing
+// the listener removes it.
+func Listen(path string) (net.Listener, error) {
+	// A socket is made with the mode that the umask leaves, and the umask is
+	// the whole process's. So it gets its mode under a name of its own.
+	tmp := filepath.Join(filepath.Dir(path), "."+ident.Short(ident.New()))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	err = os.Chmod(tmp, 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = l.Close()
+		_ = os.Remove(tmp)
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return Guard(&named{UnixListener: l, path: path, made: info}), nil
+}
+
+// named is a listener that removes its socket when it is closed, but not the
+// one that another process has put in its place.
+type named struct {
+	*net.UnixListener
+	path string
+	made os.FileInfo
+}
+
+func (n *named) Close() error {
+	if now, err := os.Lstat(n.path); err == nil && os.SameFile(now, n.made) {
+		_ = os.Remove(n.path)
+	}
+	return n.UnixListener.Close()
+}
+
+// Guard returns l, which accepts Unix connections from processes of this
+// process's user and of root alone. The mode of the socket says the same; a
+// socket that systemd made, or a mode that somebody changed, does not open the
+// engine to others. Who may speak to the engine is root on this machine.
+func Guard(l net.Listener) net.Listener { return &guarded{l} }
+
+type guarded struct{ net.Listener }
+
+func (g *guarded) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if err := checkPeer(c); err != nil {
+			slog.Warn("connection refused", "error", err)
+			_ = c.Close()
+			continue
+		}
+		return c, nil
+	}
+}
+
+func checkPeer(c net.Conn) error {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return errors.New("check peer: not a Unix connection")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("check peer: %w", err)
+	}
+	var cred *syscall.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return fmt.Errorf("check peer: %w", err)
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return fmt.Errorf("check peer: process %d is of user %d, want %d or root", cred.Pid, cred.Uid, os.Geteuid())
+	}
+	return nil
+}
+
+// Server returns an HTTP server for h whose requests end with ctx: those that
+// a client holds open, such as followed logs, would outlast a shutdown.
+func Server(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    256 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}

@@ -1,0 +1,93 @@
+package dockerapi
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/moby/moby/api/types"
+)
+
+func (h *Handler) systemRoutes() []route {
+	rs := []route{
+		{http.MethodGet, "/_ping", h.ping},
+		{http.MethodHead, "/_ping", h.ping},
+		{http.MethodGet, "/events", h.events},
+	}
+	if h.s.System != nil {
+		rs = append(rs,
+			route{http.MethodGet, "/version", h.version},
+			route{http.MethodGet, "/info", h.info},
+		)
+	}
+	return rs
+}
+
+func (h *Handler) ping(c *call) error {
+	head := c.w.Header()
+	head.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	head.Set("Pragma", "no-cache")
+	head.Set("Builder-Version", "1")
+	head.Set("Swarm", "inactive")
+	head.Set("Content-Type", "text/plain; charset=utf-8")
+	if c.Method == http.MethodHead {
+		head.Set("Content-Length", "0")
+		return nil
+	}
+	_, _ = io.WriteString(c.w, "OK")
+	return nil
+}
+
+func (h *Handler) version(c *call) error {
+	v, err := h.s.System.Version(c.Context())
+	if err != nil {
+		return err
+	}
+	v.APIVersion, v.MinAPIVersion = MaxVersion, MinVersion
+	for _, part := range v.Components {
+		if part.Name == "Engine" && part.Details != nil {
+			part.Details["ApiVersion"], part.Details["MinAPIVersion"] = MaxVersion, MinVersion
+		}
+	}
+	return c.reply(v)
+}
+
+func (h *Handler) info(c *call) error {
+	info, err := h.s.System.Info(c.Context())
+	if err != nil {
+		return err
+	}
+	return c.reply(info)
+}
+
+// events holds a stream open on which nothing comes yet, until the client
+// leaves or the moment comes that it named: clients that watch beside other
+// work, such as compose, go on.
+func (h *Handler) events(c *call) error {
+	until, err := c.moment("until")
+	if err != nil {
+		return err
+	}
+	if _, err := c.moment("since"); err != nil {
+		return err
+	}
+	if _, err := c.filters(); err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", types.MediaTypeJSON)
+	c.w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(c.w).Flush(); err != nil {
+		return err
+	}
+	var over <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-over:
+	case <-c.Context().Done():
+	}
+	return nil
+}
