@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -41,8 +42,9 @@ type Store struct {
 
 // Info says what the store knows of a blob.
 type Info struct {
-	Digest digest.Digest
-	Size   int64
+	Digest  digest.Digest
+	Size    int64
+	Written time.Time
 }
 
 // Open opens the store in dir, and makes it where there is none.
@@ -139,7 +141,7 @@ func (s *Store) Has(d digest.Digest) (Info, bool, error) {
 	case err != nil:
 		return Info{}, false, fmt.Errorf("blob %s: %w", d, err)
 	}
-	return Info{d, st.Size()}, true, nil
+	return Info{d, st.Size(), st.ModTime()}, true, nil
 }
 
 // Verify reads blob d as a whole and compares its digest.
@@ -187,7 +189,7 @@ func (s *Store) List() ([]Info, error) {
 			if err != nil || !st.Mode().IsRegular() || reference.CheckDigest(d) != nil {
 				continue // gone meanwhile, or not ours
 			}
-			all = append(all, Info{d, st.Size()})
+			all = append(all, Info{d, st.Size(), st.ModTime()})
 		}
 	}
 	return all, nil

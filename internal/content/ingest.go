@@ -190,7 +190,7 @@ func (w *Writer) Commit() (Info, error) {
 	if err := w.publish(got); err != nil {
 		return Info{}, errors.Join(fmt.Errorf("store blob %s: %w", got, err), w.Abort())
 	}
-	return Info{got, w.offset}, w.Close()
+	return Info{Digest: got, Size: w.offset, Written: time.Now()}, w.Close()
 }
 
 func (w *Writer) algorithm() digest.Algorithm {

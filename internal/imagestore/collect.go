@@ -1,0 +1,226 @@
+package imagestore
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"lade/internal/errdefs"
+	"lade/internal/image"
+	"lade/internal/metadata"
+)
+
+// Lease keeps blobs and layers from being removed while they have no record
+// yet. A lease is taken on a digest before looking whether it is on disk, so
+// that what was found is still there when it is recorded.
+type Lease struct {
+	s    *Store
+	held []digest.Digest // guarded by s.mu
+}
+
+// Lease returns a lease that holds nothing yet.
+func (s *Store) Lease() *Lease { return &Lease{s: s} }
+
+// Hold adds digests of blobs and layers to the lease. It waits for a removal
+// of one of them that is under way; afterwards that one is gone.
+func (l *Lease) Hold(digests ...digest.Digest) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.s.await(digests)
+	for _, d := range digests {
+		l.s.leases[d]++
+		l.held = append(l.held, d)
+	}
+}
+
+// Release ends the lease. What it held and has no owner stays on disk for a
+// retry, until the next Sweep; Discard removes it.
+func (l *Lease) Release() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.release()
+}
+
+func (l *Lease) release() []digest.Digest {
+	held := l.held
+	for _, d := range held {
+		if l.s.leases[d]--; l.s.leases[d] == 0 {
+			delete(l.s.leases, d)
+		}
+	}
+	l.held = nil
+	return held
+}
+
+// Discard ends the lease and removes what it held and nothing owns.
+func (l *Lease) Discard() error {
+	l.s.mu.Lock()
+	held := l.release()
+	l.s.mu.Unlock()
+	_, err := l.s.collect(held, held)
+	return err
+}
+
+// await waits until none of the digests is being removed. mu is held.
+func (s *Store) await(digests []digest.Digest) {
+	for slices.ContainsFunc(digests, func(d digest.Digest) bool { _, dying := s.dying[d]; return dying }) {
+		s.died.Wait()
+	}
+}
+
+// Pin keeps the layers of an image for a container, also when the image is
+// removed. It is of class NotFound if they are no longer all there. Pinning
+// again replaces the container's pin.
+func (s *Store) Pin(container string, diffIDs []digest.Digest) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.await(diffIDs)
+	for _, d := range diffIDs {
+		ok, err := s.layers.Has(d)
+		if err == nil && !ok {
+			err = errdefs.Hint(errdefs.New(errdefs.NotFound, "layer %s is not in the store", image.ShortID(d)), "pull the image again")
+		}
+		if err != nil {
+			return fmt.Errorf("use image: %w", err)
+		}
+	}
+	s.pins[container] = slices.Clone(diffIDs)
+	return nil
+}
+
+// Unpin ends a container's pin, and removes layers that nothing owns any more.
+func (s *Store) Unpin(container string) error {
+	s.mu.Lock()
+	layers := s.pins[container]
+	delete(s.pins, container)
+	s.mu.Unlock()
+	if len(layers) == 0 {
+		return nil
+	}
+	_, err := s.collect(nil, layers)
+	return err
+}
+
+type freed struct {
+	blobs, layers []digest.Digest
+	blobBytes     int64
+}
+
+// collect removes those of the given blobs and layers that nothing owns. What
+// is to go is marked under the lock, and removed without it: a big file takes
+// its time, and nobody else should wait for it.
+func (s *Store) collect(blobs, layers []digest.Digest) (freed, error) {
+	f, err := s.mark(blobs, layers)
+	if err != nil {
+		return freed{}, fmt.Errorf("remove what nothing uses: %w", err)
+	}
+	if len(f.blobs)+len(f.layers) == 0 {
+		return f, nil
+	}
+	var errs []error
+	for _, d := range f.blobs {
+		if info, ok, _ := s.content.Has(d); ok {
+			f.blobBytes += info.Size
+		}
+		errs = append(errs, s.content.Delete(d))
+	}
+	for _, d := range f.layers {
+		errs = append(errs, s.layers.Remove(d))
+	}
+	s.mu.Lock()
+	for _, d := range slices.Concat(f.blobs, f.layers) {
+		delete(s.dying, d)
+	}
+	s.died.Broadcast()
+	s.mu.Unlock()
+	return f, errors.Join(errs...)
+}
+
+// mark chooses what has no owner, and marks it as dying.
+func (s *Store) mark(blobs, layers []digest.Digest) (freed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ownedBlobs, ownedLayers, err := s.owned()
+	if err != nil {
+		return freed{}, err
+	}
+	choose := func(from []digest.Digest, owned map[digest.Digest]bool) []digest.Digest {
+		var chosen []digest.Digest
+		for _, d := range from {
+			_, dying := s.dying[d]
+			if !owned[d] && s.leases[d] == 0 && !dying && !slices.Contains(chosen, d) {
+				chosen = append(chosen, d)
+			}
+		}
+		return chosen
+	}
+	f := freed{blobs: choose(blobs, ownedBlobs), layers: choose(layers, ownedLayers)}
+	for _, d := range slices.Concat(f.blobs, f.layers) {
+		s.dying[d] = struct{}{}
+	}
+	return f, nil
+}
+
+// owned returns all that records and pins own. mu is held.
+func (s *Store) owned() (blobs, layers map[digest.Digest]bool, err error) {
+	blobs, layers = map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	for _, pin := range s.pins {
+		for _, d := range pin {
+			layers[d] = true
+		}
+	}
+	err = s.db.View(func(tx *metadata.Tx) error {
+		err := s.manifests.Each(tx, func(_ string, m Manifest) error {
+			for _, d := range blobsOf(m) {
+				blobs[d] = true
+			}
+			for _, l := range m.Layers {
+				layers[l.DiffID] = true
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.names.Each(tx, func(_ string, n name) error {
+			blobs[n.Target] = true
+			return nil
+		})
+	})
+	return blobs, layers, err
+}
+
+// Swept says what Sweep removed.
+type Swept struct {
+	Blobs, Layers int
+	Bytes         int64 // of blobs and of unfinished downloads
+}
+
+// Sweep removes blobs and layers that nothing owns, and downloads that were
+// left before the given time. All containers must be pinned: at the engine's
+// start it comes after they were taken over.
+func (s *Store) Sweep(before time.Time) (Swept, error) {
+	partial, err := s.content.Sweep(before)
+	if err != nil {
+		return Swept{}, err
+	}
+	all, err := s.content.List()
+	if err != nil {
+		return Swept{}, err
+	}
+	var blobs []digest.Digest
+	for _, b := range all {
+		if b.Written.Before(before) {
+			blobs = append(blobs, b.Digest)
+		}
+	}
+	layers, err := s.layers.List()
+	if err != nil {
+		return Swept{}, err
+	}
+	f, err := s.collect(blobs, layers)
+	return Swept{Blobs: len(f.blobs), Layers: len(f.layers), Bytes: f.blobBytes + partial}, err
+}
