@@ -39,7 +39,7 @@ const APIVersion = "1.51"
 
 // ErrConnection is wrapped by every error that comes from the connection: the
 // engine is not there, or it went away before it had answered.
-var ErrConnection = errors.New("no answer from the engine")
+var ErrConnection = errors.New("the engine does not answer")
 
 // maxErrorBody bounds how much of an error's body is read.
 const maxErrorBody = 64 << 10

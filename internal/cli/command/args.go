@@ -1,0 +1,150 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"lade/client"
+	"lade/internal/errdefs"
+)
+
+// AtLeast returns a check that there are n arguments or more.
+func AtLeast(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= n {
+			return nil
+		}
+		return &Usage{fmt.Errorf("'%s' requires at least %s", cmd.CommandPath(), arguments(n))}
+	}
+}
+
+// Exactly returns a check that there are n arguments.
+func Exactly(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) == n:
+			return nil
+		case n == 0:
+			return &Usage{fmt.Errorf("'%s' accepts no arguments; got %q", cmd.CommandPath(), args[0])}
+		}
+		return &Usage{fmt.Errorf("'%s' requires %s", cmd.CommandPath(), arguments(n))}
+	}
+}
+
+// AtMost returns a check that there are n arguments or fewer.
+func AtMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) <= n {
+			return nil
+		}
+		return &Usage{fmt.Errorf("'%s' accepts at most %s", cmd.CommandPath(), arguments(n))}
+	}
+}
+
+func arguments(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
+}
+
+// Each calls fn for every argument, prints the argument when fn succeeds, and
+// goes on when it fails: one wrong name must not keep the others waiting. The
+// error is that of all that failed.
+func (e *Env) Each(args []string, fn func(arg string) error) error {
+	var errs []error
+	for _, arg := range args {
+		if err := fn(arg); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		fmt.Fprintln(e.Out, arg)
+	}
+	return Join(errs)
+}
+
+// Join makes one error of several. A single one keeps its class and hint.
+func Join(errs []error) error {
+	if len(errs) == 1 {
+		return errs[0]
+	}
+	return errors.Join(errs...)
+}
+
+// Filters turns --filter flags, each key=value, into filters.
+func Filters(flags []string) (client.Filters, error) {
+	f := client.Filters{}
+	for _, flag := range flags {
+		key, value, ok := strings.Cut(flag, "=")
+		if key = strings.ToLower(strings.TrimSpace(key)); !ok || key == "" {
+			err := errdefs.New(errdefs.Invalid, "filter %q: want key=value", flag)
+			return nil, errdefs.Hint(err, "for example --filter status=exited")
+		}
+		f[key] = append(f[key], strings.TrimSpace(value))
+	}
+	return f, nil
+}
+
+// CompleteContainers completes names of containers: all of them, or those in
+// one of the given states.
+func (e *Env) CompleteContainers(states ...string) cobra.CompletionFunc {
+	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
+		o := client.ListOptions{All: true, Filters: client.Filters{}}
+		if len(states) > 0 {
+			o.Filters["status"] = states
+		}
+		list, err := c.ListContainers(ctx, o)
+		var names []string
+		for _, s := range list {
+			for _, n := range s.Names {
+				names = append(names, strings.TrimPrefix(n, "/"))
+			}
+		}
+		return names, err
+	})
+}
+
+// CompleteImages completes names of images.
+func (e *Env) CompleteImages() cobra.CompletionFunc {
+	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
+		list, err := c.ListImages(ctx, client.ListImagesOptions{})
+		var names []string
+		for _, s := range list {
+			names = append(names, s.RepoTags...)
+		}
+		return names, err
+	})
+}
+
+// complete asks a running engine. Pressing Tab starts none, and shows no error.
+func (e *Env) complete(ask func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		c, err := e.IdleClient()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		names, err := ask(cmd.Context(), c)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		left := names[:0]
+		for _, n := range names {
+			if !slices.Contains(args, n) {
+				left = append(left, n)
+			}
+		}
+		return left, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// FormatUsage is the help of --format for lists.
+const FormatUsage = `Format output using a custom template:
+'table':            Print output in table format with column headers (default)
+'table TEMPLATE':   Print output in table format using the given Go template
+'json':             Print in JSON format
+'TEMPLATE':         Print output using the given Go template`

@@ -1,0 +1,141 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"lade/client"
+	"lade/internal/cli/attach"
+	"lade/internal/cli/command"
+	"lade/internal/errdefs"
+)
+
+// session is a person's connection to a container's first process, from before
+// the start to the exit code.
+type session struct {
+	env        *command.Env
+	c          *client.Client
+	id         string
+	streams    attach.Streams
+	autoRemove bool
+}
+
+// run attaches, starts the container, copies until it ends, and returns its
+// exit code as an error. Attaching and waiting come first, so that neither the
+// first byte nor the fastest exit is missed.
+func (s *session) run(ctx context.Context, sigProxy bool, detachKeys string) error {
+	started := make(chan struct{})
+	if sigProxy {
+		stop := s.forward(ctx, started)
+		defer stop()
+	}
+	stream, err := s.attach(ctx, detachKeys)
+	if err != nil {
+		return err
+	}
+	condition := container.WaitConditionNextExit
+	if s.autoRemove {
+		condition = container.WaitConditionRemoved
+	}
+	wait, err := s.c.WaitContainer(ctx, s.id, condition)
+	if err != nil {
+		stream.Close()
+		return err
+	}
+	restore, err := s.streams.Raw()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	if err := s.c.StartContainer(ctx, s.id, detachKeys); err != nil {
+		stream.Close()
+		wait.Close()
+		restore() // before the message
+		return &command.Exit{Status: command.StartStatus(err, command.StatusEngine), Err: err}
+	}
+	close(started)
+	err = s.copy(ctx, stream, restore)
+	restore()
+	if errors.Is(err, attach.ErrDetached) {
+		wait.Close()
+		return nil
+	}
+	code, err := s.exitCode(ctx, wait)
+	switch {
+	case err != nil:
+		return err
+	case code != 0:
+		return &command.Exit{Status: code}
+	}
+	return nil
+}
+
+// copy copies until the output ends, and keeps the terminal's size.
+func (s *session) copy(ctx context.Context, stream *client.Stream, restore func()) error {
+	if s.streams.TTY {
+		stop := attach.FollowSize(ctx, s.env.Out, func(ctx context.Context, rows, columns uint) error {
+			return s.c.ResizeContainer(ctx, s.id, rows, columns)
+		})
+		defer stop()
+	}
+	return s.streams.Copy(ctx, stream, restore)
+}
+
+func (s *session) attach(ctx context.Context, detachKeys string) (*client.Stream, error) {
+	return s.c.AttachContainer(ctx, s.id, client.AttachOptions{
+		Stdin: s.streams.In != nil, Stdout: s.streams.Out != nil, Stderr: s.streams.Err != nil, DetachKeys: detachKeys,
+	})
+}
+
+// forward passes signals to the container. At the third interrupt lade leaves;
+// the container stays, as with Docker.
+func (s *session) forward(ctx context.Context, started <-chan struct{}) (stop func()) {
+	f := attach.Forward{
+		Started: started,
+		Kill:    func(ctx context.Context, name string) error { return s.c.KillContainer(ctx, s.id, name) },
+		GiveUp:  s.env.Leave,
+	}
+	return f.Signals(ctx)
+}
+
+// How often a wait is taken up again with an engine that was restarted, and how
+// long to let one come up that somebody else restarts.
+const (
+	waitAttempts = 8
+	waitPause    = 50 * time.Millisecond
+)
+
+// exitCode waits for the exit code, across restarts of the engine. If the wait
+// breaks off, the next engine is asked (dialling starts one if need be): it has
+// adopted the container, or read its exit record. A container that was removed
+// meanwhile, by --rm, took its exit code along unless the engine still
+// remembers it.
+func (s *session) exitCode(ctx context.Context, wait *client.Wait) (int, error) {
+	code, err := wait.Result()
+	for attempt := 0; errors.Is(err, client.ErrConnection) && attempt < waitAttempts; attempt++ {
+		if wait, err = s.c.WaitContainer(ctx, s.id, container.WaitConditionNotRunning); err == nil {
+			code, err = wait.Result()
+			continue
+		}
+		if !errors.Is(err, client.ErrConnection) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(waitPause << attempt):
+		}
+	}
+	if errdefs.Is(err, errdefs.NotFound) && s.autoRemove {
+		return 0, errdefs.New(errdefs.DataLoss,
+			"the engine was restarted while container %.12s ended, and its exit code is gone with it (--rm)", s.id)
+	}
+	if err != nil {
+		return code, fmt.Errorf("wait for container %.12s: %w", s.id, err)
+	}
+	return code, nil
+}
