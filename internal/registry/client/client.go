@@ -1,0 +1,250 @@
+// Package client fetches manifests and blobs from registries: the pull side of
+// the OCI distribution specification 1.1.
+//
+//	New ─▶ Repository ─▶ Manifest (by tag or digest) ─▶ Blob …
+//
+// Registries are spoken to over TLS; over plain HTTP only if they are this
+// machine (127.0.0.0/8, ::1, localhost), as in Docker. Answers are bounded and
+// manifests checked against their digest; a blob's digest is checked by who
+// stores it. What may pass is tried again: lost connections (a blob goes on
+// where it broke off), 429 and 5xx, as long as Retry-After is bearable.
+// Proxies come from the environment.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/errdefs"
+	"lade/internal/image"
+	"lade/internal/reference"
+	"lade/internal/registry/auth"
+	"lade/internal/registry/wire"
+	"lade/internal/version"
+)
+
+// Options says how a Client behaves. The zero value is right for most.
+type Options struct {
+	// Attempts is how often a request is tried in all; 0 means 5.
+	Attempts int
+	// Backoff is the wait before the second attempt, which doubles from then
+	// on; 0 means half a second.
+	Backoff time.Duration
+	// Patience is the longest wait that a server may ask for; 0 means a minute.
+	Patience time.Duration
+	// Stall is how long a connection may be silent; 0 means a minute.
+	Stall time.Duration
+	// Base, where set, is used for connections instead of the client's own.
+	Base http.RoundTripper
+}
+
+// Client speaks to registries. Its methods may be called concurrently.
+type Client struct {
+	o    Options
+	http *http.Client
+}
+
+// New returns a client.
+func New(o Options) *Client {
+	if o.Attempts == 0 {
+		o.Attempts = 5
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 500 * time.Millisecond
+	}
+	if o.Patience == 0 {
+		o.Patience = time.Minute
+	}
+	if o.Stall == 0 {
+		o.Stall = time.Minute
+	}
+	base := o.Base
+	if base == nil {
+		base = newTransport(o.Stall)
+	}
+	return &Client{o: o, http: &http.Client{Transport: base, CheckRedirect: checkRedirect}}
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Repository is one repository of a registry, and who asks for it.
+type Repository struct {
+	c       *Client
+	base    *url.URL
+	name    string // as people write it
+	path    string
+	session *auth.Session
+}
+
+// Repository returns the repository of ref, seen with the given credentials.
+func (c *Client) Repository(ref reference.Reference, cred auth.Credentials) *Repository {
+	base := origin(ref.Domain)
+	scope := "repository:" + ref.Path + ":pull"
+	return &Repository{c: c, base: base, name: ref.FamiliarName(), path: ref.Path, session: auth.NewSession(base, scope, cred, c.http)}
+}
+
+// origin returns where the registry of a domain is.
+func origin(domain string) *url.URL {
+	u := &url.URL{Scheme: "https", Host: domain}
+	if domain == "docker.io" {
+		u.Host = "registry-1.docker.io"
+	}
+	if auth.Loopback(u.Hostname()) {
+		u.Scheme = "http"
+	}
+	return u
+}
+
+func (r *Repository) url(kind, object string) string {
+	u := *r.base
+	u.Path = "/v2/" + r.path + "/" + kind + "/" + object
+	return u.String()
+}
+
+// accept lists the manifests that Lade reads.
+func accept() []string {
+	return []string{ocispec.MediaTypeImageIndex, image.DockerList, ocispec.MediaTypeImageManifest, image.DockerManifest}
+}
+
+// Manifest fetches a manifest or index by tag or digest. The descriptor holds
+// the digest of the bytes, which is the one asked for if one was, and the media
+// type that the server gave, or "" if that says nothing.
+func (r *Repository) Manifest(ctx context.Context, object string) ([]byte, ocispec.Descriptor, error) {
+	name := r.name + ":" + object
+	want := digest.Digest("")
+	if strings.Contains(object, ":") {
+		want = digest.Digest(object)
+		name = r.name + "@" + object
+		if err := reference.CheckDigest(want); err != nil {
+			return nil, ocispec.Descriptor{}, err
+		}
+	}
+	var raw []byte
+	var header http.Header
+	err := r.c.retry(ctx, func() error {
+		resp, err := r.get(ctx, r.url("manifests", object), http.Header{"Accept": {strings.Join(accept(), ", ")}})
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return r.refused(resp, "manifest for "+name)
+		}
+		header = resp.Header
+		raw, err = readAll(resp.Body, image.MaxManifest)
+		return err
+	})
+	if err != nil {
+		return nil, ocispec.Descriptor{}, err
+	}
+	desc, err := describe(raw, header, want)
+	if err != nil {
+		return nil, desc, fmt.Errorf("manifest for %s: %w", name, err)
+	}
+	return raw, desc, nil
+}
+
+// describe checks what came against what was asked for and what was announced.
+func describe(raw []byte, h http.Header, want digest.Digest) (ocispec.Descriptor, error) {
+	d := ocispec.Descriptor{Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	if want == "" {
+		// What a tag leads to has the digest that the server says, if it says
+		// one that Lade works with.
+		if said := digest.Digest(h.Get("Docker-Content-Digest")); said != "" && reference.CheckDigest(said) == nil {
+			want = said
+		}
+	}
+	if want != "" {
+		d.Digest = want.Algorithm().FromBytes(raw)
+		if d.Digest != want {
+			return d, errdefs.New(errdefs.DataLoss, "wrong digest: the bytes have %s, not %s", d.Digest, want)
+		}
+	}
+	mt, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err == nil && mt != "application/json" && mt != "text/plain" && mt != "application/octet-stream" {
+		d.MediaType = mt
+	}
+	return d, nil
+}
+
+func readAll(r io.Reader, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := io.Copy(&b, io.LimitReader(r, limit+1))
+	switch {
+	case err != nil:
+		return nil, again(err)
+	case n > limit:
+		return nil, errdefs.New(errdefs.Exhausted, "manifest is longer than %d bytes", limit)
+	}
+	return b.Bytes(), nil
+}
+
+// get sends a GET, and once more if the server asked for credentials.
+func (r *Repository) get(ctx context.Context, u string, h http.Header) (*http.Response, error) {
+	for round := 0; ; round++ {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+		if err != nil {
+			return nil, errdefs.With(errdefs.Invalid, err)
+		}
+		req.Header = h.Clone()
+		if req.Header == nil {
+			req.Header = http.Header{}
+		}
+		req.Header.Set("User-Agent", "lade/"+version.Version)
+		resp, err := r.do(req)
+		if err != nil {
+			return nil, unreachable(r.base, err)
+		}
+		if resp.StatusCode != http.StatusUnauthorized || round > 0 {
+			return resp, nil
+		}
+		challenges := wire.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
+		drain(resp)
+		if err := r.session.Answer(ctx, challenges); errors.Is(err, auth.ErrNoAnswer) {
+			return nil, denied(r.name, "401 Unauthorized")
+		} else if err != nil {
+			return nil, fmt.Errorf("pull access denied for %s: %w", r.name, err)
+		}
+	}
+}
+
+// do sends a request with the session's authorization. Go copies headers on
+// redirects, also to other ports and subdomains, so the authorization is not
+// among them: it is added below the redirects, to requests that go to the
+// registry's own origin.
+func (r *Repository) do(req *http.Request) (*http.Response, error) {
+	hc := *r.c.http
+	hc.Transport = authorizing{r.session, r.c.http.Transport}
+	return hc.Do(req)
+}
+
+type authorizing struct {
+	session *auth.Session
+	base    http.RoundTripper
+}
+
+func (a authorizing) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Del("Authorization")
+	r.Header.Del("Referer")
+	a.session.Authorize(r)
+	return a.base.RoundTrip(r)
+}
+
+// drain lets the connection be used again, if little is left to read.
+func drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	_ = resp.Body.Close()
+}

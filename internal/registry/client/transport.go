@@ -1,0 +1,83 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"lade/internal/errdefs"
+	"lade/internal/registry/auth"
+)
+
+// transport sends plain HTTP to this machine over connections that go nowhere
+// else, and all the rest as usual.
+type transport struct {
+	local, world *http.Transport
+}
+
+func newTransport(stall time.Duration) *transport {
+	world := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    20 * time.Second,
+		ResponseHeaderTimeout:  stall,
+		IdleConnTimeout:        30 * time.Second,
+		MaxIdleConnsPerHost:    8,
+		MaxResponseHeaderBytes: 256 << 10,
+		// Bytes must come as they are stored, or no digest fits.
+		DisableCompression: true,
+		ForceAttemptHTTP2:  true,
+		ReadBufferSize:     64 << 10,
+	}
+	local := world.Clone()
+	local.Proxy = nil
+	local.ForceAttemptHTTP2 = false
+	local.DialContext = (&net.Dialer{Timeout: 30 * time.Second, Control: onlyLoopback}).DialContext
+	return &transport{local, world}
+}
+
+// onlyLoopback refuses connections that leave the machine: "localhost" is
+// whatever the resolver says.
+func onlyLoopback(_, address string, _ syscall.RawConn) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return errdefs.New(errdefs.Denied, "plain HTTP to %s: it is not this machine", address)
+	}
+	return nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme == "http" && auth.Loopback(r.URL.Hostname()) {
+		return t.local.RoundTrip(r)
+	}
+	return t.world.RoundTrip(r)
+}
+
+// CloseIdleConnections lets http.Client close them.
+func (t *transport) CloseIdleConnections() {
+	t.local.CloseIdleConnections()
+	t.world.CloseIdleConnections()
+}
+
+// checkRedirect bounds redirects and keeps TLS where it was.
+func checkRedirect(r *http.Request, via []*http.Request) error {
+	const most = 10
+	switch {
+	case len(via) >= most:
+		return errdefs.With(errdefs.Unavailable, fmt.Errorf("more than %d redirects", most))
+	case r.URL.Scheme != "https" && r.URL.Scheme != "http":
+		return errdefs.New(errdefs.Denied, "redirect to a %q address", r.URL.Scheme)
+	case r.URL.User != nil:
+		return errdefs.With(errdefs.Denied, errors.New("redirect to an address with a password"))
+	case via[0].URL.Scheme == "https" && r.URL.Scheme == "http":
+		return errdefs.New(errdefs.Denied, "redirect from TLS to plain HTTP at %s", r.URL.Host)
+	}
+	return nil
+}
