@@ -45,9 +45,16 @@ func list(dir string) ([]uint64, error) {
 	return seqs, nil
 }
 
+// file is what is needed of an open segment.
+type file interface {
+	io.ReaderAt
+	Stat() (fs.FileInfo, error)
+}
+
 // cursor reads the records of one segment forward.
 type cursor struct {
-	f   io.ReaderAt
+	f   file
+	max int64  // what is behind it is not there; 0: no bound
 	off int64  // of the next record
 	buf []byte // bytes from off on that were read already
 	mem []byte // what buf is a part of
@@ -68,6 +75,9 @@ func (c *cursor) next() (record, error) {
 		if errors.Is(err, errShort) {
 			found, err = c.fill()
 		} else {
+			err = nil
+		}
+		if err == nil && !found && len(c.buf) > 0 {
 			found, err = c.mend()
 		}
 		if err != nil {
@@ -82,18 +92,43 @@ func (c *cursor) next() (record, error) {
 	}
 }
 
-// mend gets over bytes that are no record: by reading them again, in case a
-// writer has replaced them while they were read, and then by going on to the
-// next record.
+// mend gets over bytes that are no record, and reports whether there is one
+// now. The bytes are the torn tail of a writer that was killed or is at work,
+// or changed while they were read, or are damaged. When the segment ends with
+// a whole record, it is not the first.
 func (c *cursor) mend() (bool, error) {
+	size, err := c.end()
+	if err != nil {
+		return false, err
+	}
+	tail := make([]byte, min(size, maxRecord))
+	n, err := c.f.ReadAt(tail, size-int64(len(tail)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read log: %w", err)
+	}
+	_, whole := lastRecord(tail[:n])
+
 	c.buf = nil
 	if _, err := c.fill(); err != nil {
 		return false, err
 	}
-	if _, err := decode(c.buf); !errors.Is(err, errBad) {
+	_, err = decode(c.buf)
+	if err == nil || errors.Is(err, errShort) && !whole {
 		return err == nil, nil
 	}
 	return c.resync()
+}
+
+// end returns where the segment ends now.
+func (c *cursor) end() (int64, error) {
+	st, err := c.f.Stat()
+	if err != nil {
+		return 0, fmt.Errorf("read log: %w", err)
+	}
+	if c.max > 0 {
+		return min(c.max, st.Size()), nil
+	}
+	return st.Size(), nil
 }
 
 func (c *cursor) skip(n int) {
@@ -110,7 +145,11 @@ func (c *cursor) fill() (bool, error) {
 	if n == len(c.mem) {
 		return false, nil // cannot be: a record is smaller
 	}
-	m, err := c.f.ReadAt(c.mem[n:], c.off+int64(n))
+	to := c.mem[n:]
+	if c.max > 0 {
+		to = to[:min(int64(len(to)), max(0, c.max-c.off-int64(n)))]
+	}
+	m, err := c.f.ReadAt(to, c.off+int64(n))
 	c.buf = c.mem[:n+m]
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("read log: %w", err)
@@ -163,7 +202,7 @@ type mark struct {
 
 // walkBack calls visit for the records of a segment from the last to the
 // first, until visit returns false. Damage makes it read the segment forward.
-func walkBack(f io.ReaderAt, size int64, visit func(record, int64) bool) error {
+func walkBack(f file, size int64, visit func(record, int64) bool) error {
 	end := size
 	mem := make([]byte, readBytes)
 	lo := end // mem holds [lo, lo+len)
@@ -210,8 +249,8 @@ func lastRecord(b []byte) (record, bool) {
 }
 
 // walkForward is walkBack for a segment with damage before end.
-func walkForward(f io.ReaderAt, end int64, visit func(record, int64) bool) error {
-	c := cursor{f: io.NewSectionReader(f, 0, end)}
+func walkForward(f file, end int64, visit func(record, int64) bool) error {
+	c := cursor{f: f, max: end}
 	var marks []mark
 	for {
 		r, err := c.next()
@@ -236,7 +275,7 @@ func walkForward(f io.ReaderAt, end int64, visit func(record, int64) bool) error
 }
 
 // validEnd returns where the last whole record of a segment ends.
-func validEnd(f io.ReaderAt, size int64) (int64, error) {
+func validEnd(f file, size int64) (int64, error) {
 	var end int64
 	err := walkBack(f, size, func(r record, off int64) bool {
 		end = off + int64(r.size)
