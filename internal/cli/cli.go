@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ import (
 	"lade/api"
 	"lade/internal/cli/command"
 	"lade/internal/cli/command/container"
+	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/system"
 	"lade/internal/errdefs"
 	"lade/internal/version"
@@ -28,7 +30,7 @@ import (
 
 // Main runs lade with the arguments after its name and returns its exit status.
 func Main(ctx context.Context, env *command.Env, args []string) int {
-	root := New(env)
+	root := New(env, named(args))
 	root.SetArgs(args)
 	root.SetIn(env.In)
 	root.SetOut(env.Out)
@@ -41,8 +43,28 @@ func Main(ctx context.Context, env *command.Env, args []string) int {
 	return command.ExitStatus(err)
 }
 
-// New returns the tree of commands.
-func New(env *command.Env) *cobra.Command {
+// named returns the command that the arguments name, or "" if that is not plain
+// to see. Making all thirty commands and their flags takes lade longer (1.5 ms)
+// than everything else before its request; making one does not show.
+func named(args []string) string {
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		switch {
+		case args[0] == "-H" || args[0] == "--host":
+			args = args[min(2, len(args)):]
+		case strings.HasPrefix(args[0], "-H") || strings.HasPrefix(args[0], "--host="):
+			args = args[1:]
+		default:
+			return ""
+		}
+	}
+	if len(args) > 0 && slices.ContainsFunc(entries(), func(e entry) bool { return e.name == args[0] }) {
+		return args[0]
+	}
+	return ""
+}
+
+// New returns the tree of commands: all of them, or only one of the root's.
+func New(env *command.Env, only string) *cobra.Command {
 	root := &cobra.Command{
 		Use:              "lade [OPTIONS] COMMAND [ARG...]",
 		Short:            "Containers that start at once and can be explained",
@@ -61,10 +83,89 @@ func New(env *command.Env) *cobra.Command {
 	// Without a shorthand: -h is the host name of run.
 	root.PersistentFlags().Bool("help", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
-	add(root, common,
-		container.NewRun(env), container.NewList(env, "ps"), container.NewLogs(env), system.NewVersion(env))
+	for _, e := range entries() {
+		if only != "" && e.name != only {
+			continue
+		}
+		c := e.make(env)
+		if e.heading != "" {
+			c.Annotations = map[string]string{"heading": e.heading}
+		}
+		root.AddCommand(c)
+	}
 	tidy(root)
 	return root
+}
+
+// entry is a command of the root that may or may not be made.
+type entry struct {
+	name    string
+	heading string // in the help; empty is the heading of all that have none
+	make    func(*command.Env) *cobra.Command
+}
+
+// entries returns all commands of the root.
+func entries() []entry {
+	return []entry{
+		{"run", common, container.NewRun},
+		{"exec", common, container.NewExec},
+		{"ps", common, func(env *command.Env) *cobra.Command { return container.NewList(env, "ps") }},
+		{"logs", common, container.NewLogs},
+		{"pull", common, image.NewPull},
+		{"images", common, func(env *command.Env) *cobra.Command { return image.NewList(env, "images") }},
+		{"version", common, system.NewVersion},
+		{"info", common, system.NewInfo},
+		{"container", groups, func(env *command.Env) *cobra.Command {
+			return group("container", "Manage containers", containers(env)...)
+		}},
+		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
+		{"system", groups, func(env *command.Env) *cobra.Command { return group("system", "Manage Lade", system.NewInfo(env)) }},
+		{"create", "", container.NewCreate},
+		{"start", "", container.NewStart},
+		{"attach", "", container.NewAttach},
+		{"stop", "", container.NewStop},
+		{"restart", "", container.NewRestart},
+		{"kill", "", container.NewKill},
+		{"pause", "", container.NewPause},
+		{"unpause", "", container.NewUnpause},
+		{"rm", "", container.NewRemove},
+		{"wait", "", container.NewWait},
+		{"rename", "", container.NewRename},
+		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
+		{"load", "", image.NewLoad},
+		{"rmi", "", func(env *command.Env) *cobra.Command { return image.NewRemove(env, "rmi") }},
+		{"tag", "", image.NewTag},
+		{"explain", "", system.NewExplain},
+	}
+}
+
+// images returns the commands of the group image.
+func images(env *command.Env) []*cobra.Command {
+	return []*cobra.Command{
+		image.NewList(env, "ls", "list"), image.NewPull(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
+		image.NewTag(env), system.NewInspect(env, system.Image),
+	}
+}
+
+// containers returns the commands of the group container.
+func containers(env *command.Env) []*cobra.Command {
+	return []*cobra.Command{
+		container.NewRun(env), container.NewExec(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
+		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
+		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
+		container.NewRemove(env), container.NewWait(env), container.NewRename(env),
+		system.NewInspect(env, system.Container), system.NewExplain(env),
+	}
+}
+
+// group returns a command that holds others.
+func group(name, short string, cmds ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{
+		Use: name + " COMMAND", Short: short, Args: unknownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	g.AddCommand(cmds...)
+	return g
 }
 
 // The headings of the help.
@@ -72,15 +173,6 @@ const (
 	common = "Common Commands:"
 	groups = "Management Commands:"
 )
-
-func add(root *cobra.Command, heading string, cmds ...*cobra.Command) {
-	for _, c := range cmds {
-		if heading != "" {
-			c.Annotations = map[string]string{"heading": heading}
-		}
-		root.AddCommand(c)
-	}
-}
 
 // tidy sets for all commands what cobra wants to be told for each.
 func tidy(cmd *cobra.Command) {
@@ -96,9 +188,12 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	err := fmt.Errorf("unknown command: %s %s", cmd.CommandPath(), args[0])
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		err = errdefs.Hint(err, "did you mean %s?", strings.Join(near, " or "))
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, append(c.Aliases, c.Name())...)
+	}
+	if near := nearest(args[0], names); near != "" {
+		err = errdefs.Hint(err, "did you mean '%s %s'?", cmd.CommandPath(), near)
 	}
 	return &command.Usage{Err: err}
 }
@@ -117,6 +212,12 @@ func flagError(cmd *cobra.Command, err error) error {
 // report writes an error for a person: what happened, what to do, and how the
 // command is called if that was the trouble.
 func report(w io.Writer, cmd *cobra.Command, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join's own level only
+		for _, e := range many.Unwrap() {
+			report(w, cmd, e)
+		}
+		return
+	}
 	if e, ok := errors.AsType[*command.Exit](err); ok && e.Err == nil {
 		return
 	}

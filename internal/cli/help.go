@@ -88,33 +88,53 @@ func nearestFlag(fs *pflag.FlagSet, message string) string {
 	if m == nil {
 		return ""
 	}
-	best, distance := "", 3 // more changes than two are another word
+	var names []string
 	fs.VisitAll(func(f *pflag.Flag) {
-		if d := editDistance(m[1], f.Name); !f.Hidden && d < distance && d < len(f.Name) {
-			best, distance = "--"+f.Name, d
+		if !f.Hidden {
+			names = append(names, f.Name)
 		}
 	})
+	if near := nearest(m[1], names); near != "" {
+		return "--" + near
+	}
+	return ""
+}
+
+// nearest returns the name that a word was most likely meant as, or "" if none
+// is near: more than two slips, or as many as there are letters, are another
+// word.
+func nearest(word string, names []string) string {
+	best, distance := "", 3
+	for _, n := range names {
+		if d := slips(word, n); d < distance && d < len(n) {
+			best, distance = n, d
+		}
+	}
 	return best
 }
 
-// editDistance returns how many letters must be changed, added or taken away
-// to make one word of the other (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// slips returns how many letters must be changed, added, left out or swapped
+// with their neighbour to make one word of the other.
+func slips(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				change++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }

@@ -53,17 +53,45 @@ func arguments(n int) string {
 	return fmt.Sprintf("%d arguments", n)
 }
 
-// Each calls fn for every argument, prints the argument when fn succeeds, and
-// goes on when it fails: one wrong name must not keep the others waiting. The
-// error is that of all that failed.
+// atOnce is how many things are asked of the engine at the same time.
+const atOnce = 32
+
+// Each calls fn for every argument, many at once, and prints the argument when
+// fn succeeds. It goes on when fn fails: one wrong name must not keep the others
+// waiting. What is printed keeps the order of the arguments; the error is that
+// of all that failed.
 func (e *Env) Each(args []string, fn func(arg string) error) error {
+	return e.EachPrints(args, func(arg string) (string, error) { return arg, fn(arg) })
+}
+
+// EachPrints is Each for commands that print something else than the argument.
+// An error that ends lade with status 0 is shown and forgotten.
+func (e *Env) EachPrints(args []string, fn func(arg string) (string, error)) error {
+	type result struct {
+		text string
+		err  error
+	}
+	results := make([]chan result, len(args))
+	slots := make(chan struct{}, atOnce)
+	for i, arg := range args {
+		results[i] = make(chan result, 1)
+		go func() {
+			slots <- struct{}{}
+			text, err := fn(arg)
+			results[i] <- result{text, err}
+			<-slots
+		}()
+	}
 	var errs []error
-	for _, arg := range args {
-		if err := fn(arg); err != nil {
-			errs = append(errs, err)
-			continue
+	for _, c := range results {
+		switch r := <-c; {
+		case r.err == nil:
+			fmt.Fprintln(e.Out, r.text)
+		case ExitStatus(r.err) == 0:
+			fmt.Fprintf(e.Err, "lade: %s\n", r.err)
+		default:
+			errs = append(errs, r.err)
 		}
-		fmt.Fprintln(e.Out, arg)
 	}
 	return Join(errs)
 }

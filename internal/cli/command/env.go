@@ -58,7 +58,7 @@ func (e *Env) launcher() (*launch.Launcher, error) {
 }
 
 // Leave ends lade at once, as the shell expects of a program that was
-// interrupted. The terminal is given back first.
+// interrupted. Whoever holds the terminal gives it back first.
 func (e *Env) Leave() {
 	if e.leave != nil {
 		e.leave()

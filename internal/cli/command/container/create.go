@@ -128,10 +128,10 @@ func missingImage(err error) bool {
 }
 
 func withTag(ref string) string {
-	if strings.Contains(ref, "@") || strings.LastIndexByte(ref, ':') > strings.LastIndexByte(ref, '/') {
-		return ref
+	if _, tag, digest := command.SplitReference(ref); tag == "" && digest == "" {
+		return ref + ":latest"
 	}
-	return ref + ":latest"
+	return ref
 }
 
 // fetch pulls to standard error: standard output is the container's.

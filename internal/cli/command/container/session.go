@@ -11,6 +11,7 @@ import (
 	"lade/client"
 	"lade/internal/cli/attach"
 	"lade/internal/cli/command"
+	"lade/internal/cli/terminal"
 	"lade/internal/errdefs"
 )
 
@@ -28,9 +29,14 @@ type session struct {
 // exit code as an error. Attaching and waiting come first, so that neither the
 // first byte nor the fastest exit is missed.
 func (s *session) run(ctx context.Context, sigProxy bool, detachKeys string) error {
+	restore, err := s.streams.Raw()
+	if err != nil {
+		return err
+	}
+	defer restore()
 	started := make(chan struct{})
 	if sigProxy {
-		stop := s.forward(ctx, started)
+		stop := s.forward(ctx, started, restore)
 		defer stop()
 	}
 	stream, err := s.attach(ctx, detachKeys)
@@ -46,32 +52,34 @@ func (s *session) run(ctx context.Context, sigProxy bool, detachKeys string) err
 		stream.Close()
 		return err
 	}
-	restore, err := s.streams.Raw()
-	if err != nil {
-		return err
-	}
-	defer restore()
 	if err := s.c.StartContainer(ctx, s.id, detachKeys); err != nil {
 		stream.Close()
 		wait.Close()
-		restore() // before the message
 		return &command.Exit{Status: command.StartStatus(err, command.StatusEngine), Err: err}
 	}
 	close(started)
-	err = s.copy(ctx, stream, restore)
+	return s.finish(ctx, stream, wait, restore)
+}
+
+// finish copies until the output ends or the person detaches, and returns the
+// exit code as an error.
+func (s *session) finish(ctx context.Context, stream *client.Stream, wait *client.Wait, restore func()) error {
+	err := s.copy(ctx, stream, restore)
 	restore()
 	if errors.Is(err, attach.ErrDetached) {
 		wait.Close()
+		s.sayDetached()
 		return nil
 	}
-	code, err := s.exitCode(ctx, wait)
-	switch {
-	case err != nil:
-		return err
-	case code != 0:
-		return &command.Exit{Status: code}
+	// Output that broke off is no reason to hide how the process ended.
+	return exit(exitCode(ctx, s.c, s.id, wait))
+}
+
+// sayDetached leaves the line on which the container's program was writing.
+func (s *session) sayDetached() {
+	if terminal.Is(s.env.Err) {
+		fmt.Fprintf(s.env.Err, "\ndetached; 'lade attach %.12s' comes back\n", s.id)
 	}
-	return nil
 }
 
 // copy copies until the output ends, and keeps the terminal's size.
@@ -93,11 +101,14 @@ func (s *session) attach(ctx context.Context, detachKeys string) (*client.Stream
 
 // forward passes signals to the container. At the third interrupt lade leaves;
 // the container stays, as with Docker.
-func (s *session) forward(ctx context.Context, started <-chan struct{}) (stop func()) {
+func (s *session) forward(ctx context.Context, started <-chan struct{}, restore func()) (stop func()) {
 	f := attach.Forward{
 		Started: started,
 		Kill:    func(ctx context.Context, name string) error { return s.c.KillContainer(ctx, s.id, name) },
-		GiveUp:  s.env.Leave,
+		GiveUp: func() {
+			restore()
+			s.env.Leave()
+		},
 	}
 	return f.Signals(ctx)
 }
@@ -114,10 +125,12 @@ const (
 // adopted the container, or read its exit record. A container that was removed
 // meanwhile, by --rm, took its exit code along unless the engine still
 // remembers it.
-func (s *session) exitCode(ctx context.Context, wait *client.Wait) (int, error) {
+func exitCode(ctx context.Context, c *client.Client, id string, wait *client.Wait) (int, error) {
 	code, err := wait.Result()
+	lost := false
 	for attempt := 0; errors.Is(err, client.ErrConnection) && attempt < waitAttempts; attempt++ {
-		if wait, err = s.c.WaitContainer(ctx, s.id, container.WaitConditionNotRunning); err == nil {
+		lost = true
+		if wait, err = c.WaitContainer(ctx, id, container.WaitConditionNotRunning); err == nil {
 			code, err = wait.Result()
 			continue
 		}
@@ -130,12 +143,23 @@ func (s *session) exitCode(ctx context.Context, wait *client.Wait) (int, error) 
 		case <-time.After(waitPause << attempt):
 		}
 	}
-	if errdefs.Is(err, errdefs.NotFound) && s.autoRemove {
+	if lost && errdefs.Is(err, errdefs.NotFound) {
 		return 0, errdefs.New(errdefs.DataLoss,
-			"the engine was restarted while container %.12s ended, and its exit code is gone with it (--rm)", s.id)
+			"the engine was restarted while container %.12s ended and was removed; its exit code is not known", id)
 	}
 	if err != nil {
-		return code, fmt.Errorf("wait for container %.12s: %w", s.id, err)
+		return code, fmt.Errorf("wait for container %.12s: %w", id, err)
 	}
 	return code, nil
+}
+
+// exit returns an exit code as a command's error.
+func exit(code int, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case code != 0:
+		return &command.Exit{Status: code}
+	}
+	return nil
 }
