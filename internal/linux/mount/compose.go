@@ -14,29 +14,47 @@ import (
 // layers hang nowhere else: Unmount(target), or the end of the mount namespace,
 // releases everything. On error nothing is left.
 func (r *Root) Mount(target string) error {
-	fd, err := r.Open(target)
+	m, err := r.Open(target)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
-	if err := attach(fd, target); err != nil {
+	return errors.Join(m.Attach(target), m.Close())
+}
+
+// Detached is a mount that hangs nowhere yet. It goes with the last descriptor
+// of it, also when its holder is killed.
+type Detached struct{ fd int }
+
+// Attach hangs the mount up at target.
+func (d *Detached) Attach(target string) error {
+	if err := attach(d.fd, target); err != nil {
 		return fmt.Errorf("mount root: %w", err)
 	}
 	return nil
 }
 
-// Open puts the root together as a detached mount, to be attached anywhere by
-// whoever holds the descriptor; it goes with the last one. scratch is a
-// directory of the caller's mount namespace over which older kernels need to
-// mount while they work; nothing of that remains.
-func (r *Root) Open(scratch string) (int, error) {
+// Close gives up the descriptor.
+func (d *Detached) Close() error { return unix.Close(d.fd) }
+
+// Open puts the root together as a detached mount. scratch is a directory of
+// the caller's mount namespace over which older kernels need to mount while
+// they work; nothing of that remains.
+func (r *Root) Open(scratch string) (*Detached, error) {
+	fd, err := r.open(scratch)
+	if err != nil {
+		return nil, fmt.Errorf("mount root: %w", err)
+	}
+	return &Detached{fd}, nil
+}
+
+func (r *Root) open(scratch string) (int, error) {
 	if err := r.check(); err != nil {
-		return -1, fmt.Errorf("mount root: %w", err)
+		return -1, err
 	}
 	layers, err := r.openLayers()
 	defer closeAll(layers)
 	if err != nil {
-		return -1, fmt.Errorf("mount root: %w", err)
+		return -1, err
 	}
 	if r.Upper == "" && len(layers) == 1 {
 		// An overlay wants two layers. One alone is its own root.
@@ -53,10 +71,28 @@ func (r *Root) Open(scratch string) (int, error) {
 		}
 		err = errors.Join(err, oldErr)
 	}
-	if err != nil {
-		return -1, fmt.Errorf("mount root: %w", err)
+	return fd, err
+}
+
+// TryDetachedLayers returns why an overlay cannot be told its layers by
+// descriptors of mounts that hang nowhere.
+func TryDetachedLayers() error {
+	var layers []int
+	defer func() { closeAll(layers) }()
+	for range 2 {
+		c := newContext("tmpfs")
+		defer c.close()
+		fd, err := c.mount(0)
+		if err != nil {
+			return err
+		}
+		layers = append(layers, fd)
 	}
-	return fd, nil
+	fd, err := new(Root).overlay(layers)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
 }
 
 // check finds what no kernel would accept, with a better message.
