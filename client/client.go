@@ -212,8 +212,7 @@ func (r call) request(ctx context.Context) (*http.Request, error) {
 // connectionError gives a class to what net/http reports, and drops its
 // prefix: the made-up URL means nothing to a person.
 func connectionError(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -224,9 +223,9 @@ func connectionError(err error) error {
 
 // bodyError tells an answer that breaks off from one that is not JSON.
 func bodyError(r call, err error) error {
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &syntax) || errors.As(err, &kind) {
+	_, syntax := errors.AsType[*json.SyntaxError](err)
+	_, kind := errors.AsType[*json.UnmarshalTypeError](err)
+	if syntax || kind {
 		return fmt.Errorf("decode the answer to %s %s: %w", r.method, r.path, err)
 	}
 	return connectionError(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"lade/api"
+	"lade/internal/errdefs"
 )
 
 // Filters are the filters of a list: for each key the values of which one must
@@ -222,7 +223,7 @@ func (c *Client) WaitContainer(ctx context.Context, id string, condition contain
 	if condition != "" {
 		q.Set("condition", string(condition))
 	}
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: path("containers", id, "wait"), query: q})
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: path("containers", id, "wait"), query: q}) //nolint:bodyclose // Wait closes it
 	if err != nil {
 		return nil, err
 	}
@@ -237,10 +238,13 @@ func (w *Wait) Result() (int, error) {
 	if err := json.NewDecoder(w.body).Decode(&r); err != nil {
 		return 0, bodyError(call{method: http.MethodPost, path: "wait"}, err)
 	}
-	if r.Error != nil && r.Error.Message != "" {
-		return int(r.StatusCode), errors.New(r.Error.Message)
+	switch {
+	case r.Error == nil || r.Error.Message == "":
+		return int(r.StatusCode), nil
+	case r.StatusCode < 0: // it shuts down in order, and has no code to give
+		return 0, errdefs.New(errdefs.Unavailable, "%w: %s", ErrConnection, r.Error.Message)
 	}
-	return int(r.StatusCode), nil
+	return int(r.StatusCode), errors.New(r.Error.Message)
 }
 
 // Close gives a wait up.

@@ -77,7 +77,7 @@ func (c *Client) hijack(ctx context.Context, r call) (*Stream, error) {
 		return nil, connectionError(err)
 	}
 	br := bufio.NewReader(conn)
-	resp, err := http.ReadResponse(br, req)
+	resp, err := http.ReadResponse(br, req) //nolint:bodyclose // its body is the stream
 	if err != nil {
 		conn.Close()
 		if ctx.Err() != nil {

@@ -195,7 +195,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if near := nearest(args[0], names); near != "" {
 		err = errdefs.Hint(err, "did you mean '%s %s'?", cmd.CommandPath(), near)
 	}
-	return &command.Usage{Err: err}
+	return &command.UsageError{Err: err}
 }
 
 // flagError is for flags that cannot be parsed.
@@ -206,26 +206,26 @@ func flagError(cmd *cobra.Command, err error) error {
 	if near := nearestFlag(cmd.Flags(), err.Error()); near != "" {
 		err = errdefs.Hint(err, "did you mean %s?", near)
 	}
-	return &command.Exit{Status: command.StatusEngine, Err: &command.Usage{Err: err}}
+	return &command.ExitError{Status: command.StatusEngine, Err: &command.UsageError{Err: err}}
 }
 
 // report writes an error for a person: what happened, what to do, and how the
 // command is called if that was the trouble.
 func report(w io.Writer, cmd *cobra.Command, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // errors.Join's own level only
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, e := range many.Unwrap() {
 			report(w, cmd, e)
 		}
 		return
 	}
-	if e, ok := errors.AsType[*command.Exit](err); ok && e.Err == nil {
+	if e, ok := errors.AsType[*command.ExitError](err); ok && e.Err == nil {
 		return
 	}
 	fmt.Fprintf(w, "lade: %s\n", strings.TrimSpace(err.Error()))
 	if hint := errdefs.HintOf(err); hint != "" {
 		fmt.Fprintf(w, "      %s\n", hint)
 	}
-	if _, ok := errors.AsType[*command.Usage](err); ok {
+	if _, ok := errors.AsType[*command.UsageError](err); ok {
 		fmt.Fprintf(w, "\nUsage:  %s\n\nRun '%s --help' for more information\n", cmd.UseLine(), cmd.CommandPath())
 	}
 }

@@ -39,12 +39,16 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
-// serve listens until the function that it returns is called.
+// serve listens until the function that it returns is called. It takes the
+// socket's place at once from one that listens there.
 func (f *fake) serve() (stop func()) {
-	f.t.Helper()
-	l, err := net.Listen("unix", f.socket)
+	l, err := net.Listen("unix", f.socket+"+")
 	if err != nil {
-		f.t.Fatal(err)
+		panic(err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := os.Rename(f.socket+"+", f.socket); err != nil {
+		panic(err)
 	}
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
@@ -57,28 +61,30 @@ func (f *fake) serve() (stop func()) {
 		r.URL.Path = strings.TrimPrefix(r.URL.Path, "/v1.51")
 		f.mux.ServeHTTP(w, r)
 	})}
-	go s.Serve(l)
+	go func() { _ = s.Serve(l) }()
 	return func() { s.Close() }
 }
 
 // answer gives an answer to a pattern: text as it is, anything else as JSON.
 func (f *fake) answer(pattern string, status int, body any) {
-	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(status)
-		switch b := body.(type) {
-		case nil:
-		case string:
-			io.WriteString(w, b)
-		default:
-			json.NewEncoder(w).Encode(b)
-		}
-	})
+	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) { reply(w, status, body) })
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.WriteHeader(status)
+	switch b := body.(type) {
+	case nil:
+	case string:
+		_, _ = io.WriteString(w, b)
+	default:
+		_ = json.NewEncoder(w).Encode(b)
+	}
 }
 
 // attach takes the connection of a pattern over and gives it to fn.
 func (f *fake) attach(pattern, kind string, fn func(conn *net.UnixConn)) {
 	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, r.Body)
 		conn, _, err := w.(http.Hijacker).Hijack()
 		if err != nil {
 			f.t.Error(err)
@@ -122,13 +128,13 @@ func TestRunPullsAttachesStartsAndReturnsTheExitCode(t *testing.T) {
 	var asked container.CreateRequest
 	f.mux.HandleFunc("POST /containers/create", func(w http.ResponseWriter, r *http.Request) {
 		if created++; created == 1 {
-			w.WriteHeader(404)
-			json.NewEncoder(w).Encode(message("No such image: busybox"))
+			reply(w, http.StatusNotFound, message("No such image: busybox"))
 			return
 		}
-		json.NewDecoder(r.Body).Decode(&asked)
-		w.WriteHeader(201)
-		json.NewEncoder(w).Encode(container.CreateResponse{ID: id, Warnings: []string{"memory is not limited"}})
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		reply(w, http.StatusCreated, container.CreateResponse{ID: id, Warnings: []string{"memory is not limited"}})
 	})
 	f.answer("POST /images/create", 200, `{"status":"Pulling from library/busybox","id":"latest"}
 {"status":"Downloading","progressDetail":{"current":1,"total":2},"id":"aaaaaaaaaaaa"}
@@ -140,17 +146,16 @@ func TestRunPullsAttachesStartsAndReturnsTheExitCode(t *testing.T) {
 	f.attach("POST /containers/{id}/attach", "multiplexed", func(conn *net.UnixConn) {
 		<-started
 		in, _ := io.ReadAll(conn) // up to the half-close
-		conn.Write(frame(1, "out:"+string(in)))
-		conn.Write(frame(2, "err\n"))
+		_, _ = conn.Write(frame(1, "out:"+string(in)))
+		_, _ = conn.Write(frame(2, "err\n"))
 	})
 	f.mux.HandleFunc("POST /containers/{id}/wait", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(200)
 		w.(http.Flusher).Flush()
 		<-started
-		io.WriteString(w, `{"StatusCode":3}`)
+		_, _ = io.WriteString(w, `{"StatusCode":3}`)
 	})
 	f.mux.HandleFunc("POST /containers/{id}/start", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(204)
+		w.WriteHeader(http.StatusNoContent)
 		close(started)
 	})
 	code, stdout, stderr := f.lade(strings.NewReader("ping\n"), "run", "--rm", "-i", "--name", "web", "-e", "A=b", "busybox", "cat", "-u")
@@ -215,45 +220,76 @@ func TestRunExitCodes(t *testing.T) {
 	}
 }
 
-// TestRunOutlivesTheEngine: the engine dies while lade waits; another one comes
-// up on the same socket and knows how the container ended.
+// TestRunOutlivesTheEngine: the engine dies while lade starts or waits; another
+// one comes up on the same socket and knows how the container is.
 func TestRunOutlivesTheEngine(t *testing.T) {
+	created, running := container.StateCreated, container.StateRunning
 	for _, test := range []struct {
-		name        string
-		second      func(w http.ResponseWriter)
-		want        int
-		complaining string
+		name   string
+		dies   string                   // the call under which the engine dies
+		state  container.ContainerState // what the next engine says the container is
+		second any                      // how the next engine answers wait
+		status int                      // … and with which status
+		want   int
+		says   string
 	}{
-		{"the next engine knows the exit code", func(w http.ResponseWriter) { io.WriteString(w, `{"StatusCode":7}`) }, 7, ""},
-		{"the container is gone", func(w http.ResponseWriter) {
-			w.WriteHeader(404)
-			json.NewEncoder(w).Encode(message("no such container"))
-		}, 125, "its exit code is not known"},
+		{"exit code", "wait", running, container.WaitResponse{StatusCode: 7}, 200, 7, ""},
+		{"removed meanwhile", "wait", running, message("no such container"), 404, 125, "its exit code is not known"},
+		{"started", "start", running, container.WaitResponse{StatusCode: 5}, 200, 5, ""},
+		{"not started", "start", created, container.WaitResponse{StatusCode: 4}, 200, 4, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := &fake{t: t, socket: filepath.Join(t.TempDir(), "s"), mux: http.NewServeMux()}
 			stop := f.serve()
-			f.container(204, nil)
-			waits := 0
-			f.mux.HandleFunc("POST /containers/{id}/wait", func(w http.ResponseWriter, _ *http.Request) {
-				if waits++; waits > 1 {
-					test.second(w)
+			t.Cleanup(func() { stop() })
+			died, again := make(chan struct{}), make(chan struct{})
+			die := func() {
+				close(died)
+				last := stop
+				stop = f.serve()
+				last() // closes its connections too
+				close(again)
+			}
+			dead := func() bool {
+				select {
+				case <-died:
+					<-again
+					return true
+				default:
+					return false
+				}
+			}
+			f.answer("POST /containers/create", http.StatusCreated, container.CreateResponse{ID: id})
+			f.attach("POST /containers/{id}/attach", "multiplexed", func(*net.UnixConn) { <-died })
+			f.mux.HandleFunc("POST /containers/{id}/wait", func(w http.ResponseWriter, r *http.Request) {
+				if dead() {
+					reply(w, test.status, test.second)
 					return
 				}
-				w.WriteHeader(200)
 				w.(http.Flusher).Flush()
-				go func() {
-					stop() // closes this connection too
-					os.Remove(f.socket)
-					stop = f.serve()
-				}()
-				select {}
+				<-r.Context().Done()
+			})
+			f.mux.HandleFunc("POST /containers/{id}/start", func(w http.ResponseWriter, r *http.Request) {
+				if test.dies == "start" && !dead() {
+					go die()
+					<-r.Context().Done()
+					return
+				}
+				w.WriteHeader(http.StatusNoContent)
+				if test.dies == "wait" {
+					go func() {
+						<-r.Context().Done() // the answer is out
+						die()
+					}()
+				}
+			})
+			f.mux.HandleFunc("GET /containers/{id}/json", func(w http.ResponseWriter, _ *http.Request) {
+				reply(w, http.StatusOK, container.InspectResponse{ID: id, State: &container.State{Status: test.state}})
 			})
 			code, _, stderr := f.lade(nil, "run", "--rm", "busybox")
-			if code != test.want || !strings.Contains(stderr, test.complaining) {
-				t.Errorf("exit %d, stderr %q; want %d and %q", code, stderr, test.want, test.complaining)
+			if code != test.want || !strings.Contains(stderr, test.says) {
+				t.Errorf("exit %d, stderr %q; want %d and %q", code, stderr, test.want, test.says)
 			}
-			stop()
 		})
 	}
 }
@@ -271,15 +307,18 @@ func TestMessages(t *testing.T) {
 		stdout, stderr string
 	}{
 		{
-			[]string{"rnu"}, 1, "",
+			[]string{"rnu"},
+			1, "",
 			"lade: unknown command: lade rnu\n      did you mean 'lade run'?\n\nUsage:  lade [OPTIONS] COMMAND [ARG...]\n\nRun 'lade --help' for more information\n",
 		},
 		{
-			[]string{"run", "--memroy", "1g", "x"}, 125, "",
+			[]string{"run", "--memroy", "1g", "x"},
+			125, "",
 			"lade: unknown flag: --memroy\n      did you mean --memory?\n\nUsage:  lade run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'lade run --help' for more information\n",
 		},
 		{
-			[]string{"stop"}, 1, "",
+			[]string{"stop"},
+			1, "",
 			"lade: 'lade stop' requires at least 1 argument\n\nUsage:  lade stop [OPTIONS] CONTAINER [CONTAINER...]\n\nRun 'lade stop --help' for more information\n",
 		},
 		{[]string{"rm", "old", "nope", "web"}, 1, "old\n", "lade: no such container: nope\nlade: container web is running\n      stop it first, or use rm --force\n"},

@@ -19,7 +19,7 @@ func AtLeast(n int) cobra.PositionalArgs {
 		if len(args) >= n {
 			return nil
 		}
-		return &Usage{fmt.Errorf("'%s' requires at least %s", cmd.CommandPath(), arguments(n))}
+		return &UsageError{fmt.Errorf("'%s' requires at least %s", cmd.CommandPath(), arguments(n))}
 	}
 }
 
@@ -30,9 +30,9 @@ func Exactly(n int) cobra.PositionalArgs {
 		case len(args) == n:
 			return nil
 		case n == 0:
-			return &Usage{fmt.Errorf("'%s' accepts no arguments; got %q", cmd.CommandPath(), args[0])}
+			return &UsageError{fmt.Errorf("'%s' accepts no arguments; got %q", cmd.CommandPath(), args[0])}
 		}
-		return &Usage{fmt.Errorf("'%s' requires %s", cmd.CommandPath(), arguments(n))}
+		return &UsageError{fmt.Errorf("'%s' requires %s", cmd.CommandPath(), arguments(n))}
 	}
 }
 
@@ -42,7 +42,7 @@ func AtMost(n int) cobra.PositionalArgs {
 		if len(args) <= n {
 			return nil
 		}
-		return &Usage{fmt.Errorf("'%s' accepts at most %s", cmd.CommandPath(), arguments(n))}
+		return &UsageError{fmt.Errorf("'%s' accepts at most %s", cmd.CommandPath(), arguments(n))}
 	}
 }
 

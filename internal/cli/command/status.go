@@ -15,14 +15,14 @@ const (
 	StatusNoCommand     = 127 // the container's command is not there
 )
 
-// Exit is an error that carries an exit status. Without Err nothing is printed.
-type Exit struct {
+// ExitError is an error that carries an exit status. Without Err nothing is printed.
+type ExitError struct {
 	Status int
 	Err    error
 }
 
 // Error returns the message of Err.
-func (e *Exit) Error() string {
+func (e *ExitError) Error() string {
 	if e.Err == nil {
 		return fmt.Sprintf("exit status %d", e.Status)
 	}
@@ -30,7 +30,7 @@ func (e *Exit) Error() string {
 }
 
 // Unwrap returns Err.
-func (e *Exit) Unwrap() error { return e.Err }
+func (e *ExitError) Unwrap() error { return e.Err }
 
 // WithStatus returns err as an error that ends lade with status, or nil if err
 // is nil. A status that err already has stays.
@@ -38,10 +38,10 @@ func WithStatus(status int, err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*Exit](err); ok {
+	if _, ok := errors.AsType[*ExitError](err); ok {
 		return err
 	}
-	return &Exit{Status: status, Err: err}
+	return &ExitError{Status: status, Err: err}
 }
 
 // ExitStatus returns what lade ends with for an error, nil included.
@@ -49,7 +49,7 @@ func ExitStatus(err error) int {
 	if err == nil {
 		return 0
 	}
-	if e, ok := errors.AsType[*Exit](err); ok {
+	if e, ok := errors.AsType[*ExitError](err); ok {
 		return e.Status
 	}
 	return StatusFailed
@@ -71,14 +71,14 @@ func StartStatus(err error, otherwise int) int {
 	return otherwise
 }
 
-// Usage is an error in how a command was called. It is printed with the
+// UsageError is an error in how a command was called. It is printed with the
 // command's usage line.
-type Usage struct {
+type UsageError struct {
 	Err error
 }
 
 // Error returns the message.
-func (e *Usage) Error() string { return e.Err.Error() }
+func (e *UsageError) Error() string { return e.Err.Error() }
 
 // Unwrap returns Err.
-func (e *Usage) Unwrap() error { return e.Err }
+func (e *UsageError) Unwrap() error { return e.Err }

@@ -24,7 +24,7 @@ func lock(ctx context.Context, name string) (unlock func(), err error) {
 	go func() {
 		for {
 			err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-			if err != syscall.EINTR { //nolint:errorlint // a plain errno
+			if err != syscall.EINTR {
 				taken <- err
 				return
 			}

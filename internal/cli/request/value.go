@@ -2,6 +2,7 @@ package request
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -59,8 +60,10 @@ func appendTo[T any](dst *[]T, parse func(string) (T, error)) func(string) error
 	}
 }
 
-// list adds a flag that may be given many times. A nil parse takes all.
-func list(fs *pflag.FlagSet, dst *[]string, name, short, usage string, parse func(string) (string, error)) {
+// list adds a flag, "name" or "name,shorthand", that may be given many times. A
+// nil parse takes all.
+func list(fs *pflag.FlagSet, dst *[]string, names, usage string, parse func(string) (string, error)) {
+	name, short, _ := strings.Cut(names, ",")
 	if parse == nil {
 		parse = func(s string) (string, error) { return s, nil }
 	}
@@ -82,9 +85,9 @@ func pairs(fs *pflag.FlagSet, dst *map[string]string, name, usage string) {
 	}}, name, usage)
 }
 
-// optional adds a flag whose absence is not its zero value.
-func optional[T any](fs *pflag.FlagSet, dst **T, name, kind, usage string, parse func(string) (T, error)) { //nolint:revive // one line for each flag reads best
-	fs.Var(&value{kind: kind, set: func(s string) error {
+// optional adds a number whose absence is not zero.
+func optional[T any](fs *pflag.FlagSet, dst **T, name, usage string, parse func(string) (T, error)) {
+	fs.Var(&value{kind: "int", set: func(s string) error {
 		v, err := parse(s)
 		if err == nil {
 			*dst = &v

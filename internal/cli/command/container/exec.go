@@ -131,7 +131,7 @@ func startError(err error) error {
 	if errdefs.Is(err, errdefs.NotFound) { // the container, not the command
 		return err
 	}
-	return &command.Exit{Status: command.StartStatus(err, command.StatusFailed), Err: err}
+	return &command.ExitError{Status: command.StartStatus(err, command.StatusFailed), Err: err}
 }
 
 // How long to ask for the exit code of a process whose output has ended: the

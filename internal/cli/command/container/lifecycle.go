@@ -107,7 +107,7 @@ func NewRemove(env *command.Env) *cobra.Command {
 			switch {
 			case o.Force && errdefs.Is(err, errdefs.NotFound):
 				// What shall be gone is gone: scripts clean up this way.
-				return &command.Exit{Err: err}
+				return &command.ExitError{Err: err}
 			case errdefs.Is(err, errdefs.Conflict) && !o.Force && errdefs.HintOf(err) == "":
 				return errdefs.Hint(err, "stop it first, or use rm --force")
 			}

@@ -84,7 +84,7 @@ func (o *runOptions) run(ctx context.Context, env *command.Env, req container.Cr
 		return o.explainAndRemove(ctx, env, s)
 	case o.detach:
 		if err := s.c.StartContainer(ctx, s.id, ""); err != nil {
-			return &command.Exit{Status: command.StartStatus(err, command.StatusEngine), Err: err}
+			return &command.ExitError{Status: command.StartStatus(err, command.StatusEngine), Err: err}
 		}
 		fmt.Fprintln(env.Out, s.id)
 		return nil

@@ -39,9 +39,28 @@ func (s *session) run(ctx context.Context, sigProxy bool, detachKeys string) err
 		stop := s.forward(ctx, started, restore)
 		defer stop()
 	}
+	for attempt := 0; ; attempt++ {
+		stream, wait, err := s.begin(ctx, detachKeys)
+		if err == nil {
+			close(started)
+			return s.finish(ctx, stream, wait, restore)
+		}
+		if !errors.Is(err, client.ErrConnection) || attempt == startAttempts {
+			return err
+		}
+	}
+}
+
+// startAttempts is how often a start is tried again with another engine.
+const startAttempts = 3
+
+// begin attaches, registers the wait and starts. If the engine dies under the
+// start, the container tells whether it was started: then the stream is with
+// its shim, and the wait will find that it has to be taken up again.
+func (s *session) begin(ctx context.Context, detachKeys string) (*client.Stream, *client.Wait, error) {
 	stream, err := s.attach(ctx, detachKeys)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	condition := container.WaitConditionNextExit
 	if s.autoRemove {
@@ -50,15 +69,24 @@ func (s *session) run(ctx context.Context, sigProxy bool, detachKeys string) err
 	wait, err := s.c.WaitContainer(ctx, s.id, condition)
 	if err != nil {
 		stream.Close()
-		return err
+		return nil, nil, err
 	}
-	if err := s.c.StartContainer(ctx, s.id, detachKeys); err != nil {
+	err = s.c.StartContainer(ctx, s.id, detachKeys)
+	if errors.Is(err, client.ErrConnection) && s.wasStarted(ctx) {
+		err = nil
+	}
+	if err != nil {
 		stream.Close()
 		wait.Close()
-		return &command.Exit{Status: command.StartStatus(err, command.StatusEngine), Err: err}
+		return nil, nil, &command.ExitError{Status: command.StartStatus(err, command.StatusEngine), Err: err}
 	}
-	close(started)
-	return s.finish(ctx, stream, wait, restore)
+	return stream, wait, nil
+}
+
+// wasStarted asks the next engine whether the last one started the container.
+func (s *session) wasStarted(ctx context.Context) bool {
+	info, err := s.c.InspectContainer(ctx, s.id)
+	return err == nil && info.State != nil && info.State.Status != container.StateCreated
 }
 
 // finish copies until the output ends or the person detaches, and returns the
@@ -159,7 +187,7 @@ func exit(code int, err error) error {
 	case err != nil:
 		return err
 	case code != 0:
-		return &command.Exit{Status: code}
+		return &command.ExitError{Status: code}
 	}
 	return nil
 }
