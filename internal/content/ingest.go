@@ -142,6 +142,9 @@ func (w *Writer) Offset() int64 { return w.offset }
 // Prefix returns a reader of what the writer has now.
 func (w *Writer) Prefix() io.Reader { return io.NewSectionReader(w.file, 0, w.offset) }
 
+// Sum returns the digest of what was written so far.
+func (w *Writer) Sum() digest.Digest { return digest.NewDigest(w.algorithm(), w.hash) }
+
 func (w *Writer) over(n int64) error {
 	switch {
 	case w.expect.SizeKnown && n > w.expect.Size:
@@ -182,7 +185,7 @@ func (w *Writer) Commit() (Info, error) {
 		err := errdefs.New(errdefs.DataLoss, "blob %s ends after %d of %d bytes", w.expect.Name, w.offset, w.expect.Size)
 		return Info{}, errors.Join(err, w.Close())
 	}
-	got := digest.NewDigest(w.algorithm(), w.hash)
+	got := w.Sum()
 	if w.expect.Digest != "" && got != w.expect.Digest {
 		err := errdefs.New(errdefs.DataLoss, "blob %s has the digest %s", w.expect.Digest, got)
 		return Info{}, errors.Join(err, w.Abort())

@@ -163,6 +163,9 @@ func (s *Store) put(m Manifest, names []Name) (replaced []digest.Digest, err err
 	}
 	err = s.db.Update(func(tx *metadata.Tx) error {
 		m.Added = s.now()
+		if m.Layers, err = s.sizes(tx, m.Layers); err != nil {
+			return err
+		}
 		if err := s.manifests.Put(tx, string(m.Descriptor.Digest), m); err != nil {
 			return err
 		}
@@ -170,6 +173,30 @@ func (s *Store) put(m Manifest, names []Name) (replaced []digest.Digest, err err
 		return err
 	})
 	return replaced, err
+}
+
+// sizes fills in how big layers are that were on disk already, and were not
+// read again: other records know.
+func (s *Store) sizes(tx *metadata.Tx, layers []Layer) ([]Layer, error) {
+	if !slices.ContainsFunc(layers, func(l Layer) bool { return l.Unpacked == 0 }) {
+		return layers, nil
+	}
+	known := map[digest.Digest]int64{}
+	note := func(layers []Layer) {
+		for _, l := range layers {
+			known[l.DiffID] = max(known[l.DiffID], l.Unpacked)
+		}
+	}
+	note(layers)
+	err := s.manifests.Each(tx, func(_ string, m Manifest) error {
+		note(m.Layers)
+		return nil
+	})
+	layers = slices.Clone(layers)
+	for i, l := range layers {
+		layers[i].Unpacked = known[l.DiffID]
+	}
+	return layers, err
 }
 
 // putNames gives names to a manifest, and returns the targets that they had.

@@ -135,7 +135,7 @@ func (s *Session) token(ctx context.Context, c wire.Challenge) (wire.Token, erro
 	if err != nil || realm.Host == "" || realm.User != nil || realm.Scheme != "https" && realm.Scheme != "http" {
 		return wire.Token{}, errdefs.New(errdefs.Denied, "registry %s names the token server %q: not a server's address", s.registry.Host, wire.Clean(c.Params["realm"], 200))
 	}
-	if realm.Scheme == "http" && !(s.registry.Scheme == "http" && Loopback(realm.Hostname())) {
+	if realm.Scheme == "http" && (s.registry.Scheme != "http" || !Loopback(realm.Hostname())) {
 		return wire.Token{}, errdefs.New(errdefs.Denied, "registry %s names a token server without TLS, %s: not asked", s.registry.Host, realm.Host)
 	}
 	trusted := s.trusts(realm)

@@ -1,0 +1,286 @@
+package transfer
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/content"
+	"lade/internal/errdefs"
+	"lade/internal/image"
+	"lade/internal/imagestore"
+	"lade/internal/metadata"
+	"lade/internal/reference"
+	"lade/internal/registry/client"
+	"lade/test/kerneltest"
+)
+
+func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
+
+// fakeLayers keeps tars in memory, and checks them as the real store does.
+type fakeLayers struct {
+	mu   sync.Mutex
+	have map[digest.Digest][]byte
+	fail error // what Unpack returns, where set
+}
+
+func (f *fakeLayers) Has(d digest.Digest) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.have[d]
+	return ok, nil
+}
+
+func (f *fakeLayers) Unpack(_ context.Context, d digest.Digest, r io.Reader) error {
+	if f.fail != nil {
+		return f.fail
+	}
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if got := digest.FromBytes(b); got != d {
+		return errdefs.New(errdefs.DataLoss, "layer has the DiffID %s, not %s", got, d)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.have[d] = b
+	return nil
+}
+
+func (f *fakeLayers) Remove(d digest.Digest) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.have, d)
+	return nil
+}
+
+func (f *fakeLayers) List() ([]digest.Digest, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []digest.Digest
+	for d := range f.have {
+		all = append(all, d)
+	}
+	return all, nil
+}
+
+type fixture struct {
+	*Transfer
+	t      *testing.T
+	dir    string
+	layers *fakeLayers
+}
+
+func newFixture(t *testing.T, limits Limits) *fixture {
+	t.Helper()
+	return newFixtureIn(t, t.TempDir(), limits)
+}
+
+func newFixtureIn(t *testing.T, dir string, limits Limits) *fixture {
+	t.Helper()
+	db, err := metadata.Open(filepath.Join(t.TempDir(), "lade.db"), metadata.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	blobs, err := content.Open(filepath.Join(dir, "content"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers := &fakeLayers{have: map[digest.Digest][]byte{}}
+	c := client.New(client.Options{Backoff: time.Millisecond, Attempts: 3, Stall: 5 * time.Second})
+	t.Cleanup(c.Close)
+	return &fixture{
+		t: t, dir: dir, layers: layers,
+		Transfer: New(Config{
+			Content: blobs, Layers: layers, Client: c, Limits: limits, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+			Images: imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: layers}),
+		}),
+	}
+}
+
+// left lists what is on disk: blobs, unfinished blobs, layers.
+func (f *fixture) left() [3]int {
+	f.t.Helper()
+	blobs, err := f.Content.List()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	partial, err := os.ReadDir(filepath.Join(f.dir, "content", "ingest"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return [3]int{len(blobs), len(partial), len(f.layers.have)}
+}
+
+func (f *fixture) pull(ref string) (Result, []Progress, error) {
+	f.t.Helper()
+	r, err := reference.Parse(ref)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var all []Progress
+	res, err := f.Pull(f.t.Context(), PullOptions{Ref: r}, func(p Progress) { all = append(all, p) })
+	return res, all, err
+}
+
+func tarOf(t *testing.T, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	var names []string
+	for n := range files {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		h := &tar.Header{Name: n, Mode: 0o644, Size: int64(len(files[n])), Typeflag: tar.TypeReg}
+		if target, ok := strings.CutPrefix(files[n], "-> "); ok {
+			h.Size, h.Typeflag, h.Linkname = 0, tar.TypeSymlink, target
+		}
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Size > 0 {
+			if _, err := io.WriteString(w, files[n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func pack(t *testing.T, c image.Compression, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	var w io.WriteCloser
+	switch c {
+	case image.Gzip:
+		w = gzip.NewWriter(&b)
+	case image.Zstd:
+		z, err := zstd.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = z
+	case image.Plain:
+		return data
+	}
+	if _, err := w.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// registry is a registry in memory, whose answers a test can spoil.
+type registry struct {
+	t         *testing.T
+	url       string
+	mu        sync.Mutex
+	blobs     map[string][]byte // by digest
+	manifests map[string][]byte // by tag and digest
+	types     map[string]string
+	asked     []string
+	spoil     func(w http.ResponseWriter, r *http.Request, data []byte) bool // true: it answered
+}
+
+func newRegistry(t *testing.T) *registry {
+	t.Helper()
+	r := &registry{t: t, blobs: map[string][]byte{}, manifests: map[string][]byte{}, types: map[string]string{}}
+	s := httptest.NewServer(r)
+	t.Cleanup(s.Close)
+	r.url = strings.TrimPrefix(s.URL, "http://")
+	return r
+}
+
+func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.mu.Lock()
+	r.asked = append(r.asked, req.URL.Path)
+	last := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
+	data, ok := r.blobs[last]
+	if strings.Contains(req.URL.Path, "/manifests/") {
+		data, ok = r.manifests[last]
+		w.Header().Set("Content-Type", r.types[last])
+	}
+	spoil := r.spoil
+	r.mu.Unlock()
+	if spoil != nil && spoil(w, req, data) {
+		return
+	}
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`)
+		return
+	}
+	w.Header().Set("Docker-Content-Digest", string(digest.FromBytes(data)))
+	if strings.Contains(req.URL.Path, "/manifests/") {
+		_, _ = w.Write(data)
+		return
+	}
+	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(data))
+}
+
+func (r *registry) blob(data []byte) digest.Digest {
+	d := digest.FromBytes(data)
+	r.blobs[string(d)] = data
+	return d
+}
+
+func (r *registry) manifest(tag, mediaType string, v any) ocispec.Descriptor {
+	r.t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	d := digest.FromBytes(raw)
+	for _, key := range []string{string(d), tag} {
+		r.manifests[key], r.types[key] = raw, mediaType
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(raw))}
+}
+
+var layerTypes = map[image.Compression]string{image.Plain: ocispec.MediaTypeImageLayer, image.Gzip: ocispec.MediaTypeImageLayerGzip, image.Zstd: ocispec.MediaTypeImageLayerZstd}
+
+// image puts an image of the given tars under a tag.
+func (r *registry) image(tag, arch string, c image.Compression, tars ...[]byte) ocispec.Descriptor {
+	r.t.Helper()
+	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
+	config.RootFS.Type = "layers"
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
+	m.SchemaVersion = 2
+	for _, tar := range tars {
+		packed := pack(r.t, c, tar)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, digest.FromBytes(tar))
+		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: layerTypes[c], Digest: r.blob(packed), Size: int64(len(packed))})
+	}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: r.blob(raw), Size: int64(len(raw))}
+	return r.manifest(tag, ocispec.MediaTypeImageManifest, m)
+}

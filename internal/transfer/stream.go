@@ -1,0 +1,232 @@
+package transfer
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"lade/internal/errdefs"
+	"lade/internal/image"
+)
+
+const chunkSize = 128 << 10
+
+// pipe hands chunks from one goroutine to another without copying them. Its
+// buffer lets both work at the same time, and bounds how far the writer gets
+// ahead.
+type pipe struct {
+	full  chan []byte
+	empty chan []byte
+	gone  chan struct{} // the reader left
+	once  sync.Once
+	err   error // why the writer ended; set before full is closed
+	rest  []byte
+	last  []byte
+}
+
+// newPipe returns a pipe with room for n chunks.
+func newPipe(n int) *pipe {
+	return &pipe{full: make(chan []byte, n), empty: make(chan []byte, n+2), gone: make(chan struct{})}
+}
+
+// buffer returns a chunk to fill.
+func (p *pipe) buffer() []byte {
+	select {
+	case b := <-p.empty:
+		return b[:chunkSize]
+	default:
+		return make([]byte, chunkSize)
+	}
+}
+
+// send passes b to the reader, which then owns it. It reports false if the
+// reader has left.
+func (p *pipe) send(ctx context.Context, b []byte) bool {
+	select {
+	case p.full <- b:
+		return true
+	case <-p.gone:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// end ends the stream: with io.EOF if err is nil.
+func (p *pipe) end(err error) {
+	if err == nil {
+		err = io.EOF
+	}
+	p.err = err
+	close(p.full)
+}
+
+// Read implements io.Reader.
+func (p *pipe) Read(b []byte) (int, error) {
+	if len(p.rest) == 0 {
+		if p.last != nil {
+			select {
+			case p.empty <- p.last:
+			default:
+			}
+			p.last = nil
+		}
+		next, ok := <-p.full
+		if !ok {
+			return 0, p.err
+		}
+		p.rest, p.last = next, next
+	}
+	n := copy(b, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// leave tells the writer that nobody reads any more.
+func (p *pipe) leave() { p.once.Do(func() { close(p.gone) }) }
+
+// ahead reads from r in a goroutine of its own, so that what r does (inflate)
+// and what the reader does (hash, write) go on at the same time. The goroutine
+// ends with r, or soon after stop.
+func ahead(ctx context.Context, r io.Reader) (out io.Reader, stop func()) {
+	p := newPipe(8)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			b := p.buffer()
+			n, err := fill(r, b)
+			if n > 0 && !p.send(ctx, b[:n]) {
+				p.end(context.Cause(ctx))
+				return
+			}
+			if err != nil {
+				if errors.Is(err, io.EOF) {
+					err = nil
+				}
+				p.end(err)
+				return
+			}
+		}
+	}()
+	return p, func() { p.leave(); <-done }
+}
+
+// fill reads until b is full or r ends, and returns r's own error: io.ReadFull
+// would not tell a plain end from a broken one.
+func fill(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		var m int
+		m, err = r.Read(b[n:])
+		n += m
+	}
+	return n, err
+}
+
+// compressionOf tells a stream's compression from its first bytes. Media types
+// are not asked: what counts in the end is that the unpacked bytes have the
+// layer's DiffID, and registries hold layers under types of another packing.
+func compressionOf(head []byte) (image.Compression, error) {
+	magic := func(s string) bool { return bytes.HasPrefix(head, []byte(s)) }
+	switch {
+	case magic("\x1f\x8b\x08"):
+		return image.Gzip, nil
+	case magic("\x28\xb5\x2f\xfd"), len(head) >= 4 && head[0]&0xf0 == 0x50 && magic(string(head[:1])+"\x2a\x4d\x18"):
+		return image.Zstd, nil
+	case magic("BZh"), magic("\xfd7zXZ\x00"), magic("PK\x03\x04"):
+		return "", errdefs.Hint(errdefs.With(errdefs.NotImplemented, errors.New("packed with bzip2, xz or zip")), "unpack it first; Lade reads gzip, zstd and plain tar")
+	}
+	return image.Plain, nil
+}
+
+// maxWindow bounds what a zstd frame may make the reader remember.
+const maxWindow = 64 << 20
+
+// decompress returns what r holds, unpacked. Closing it frees memory; it does
+// not close r.
+func decompress(r io.Reader) (io.ReadCloser, image.Compression, error) {
+	b := bufio.NewReaderSize(r, 64<<10)
+	head, err := b.Peek(8)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, "", err
+	}
+	c, err := compressionOf(head)
+	if err != nil {
+		return nil, "", err
+	}
+	switch c {
+	case image.Gzip:
+		z, err := gzip.NewReader(b)
+		return z, c, damaged(err)
+	case image.Zstd:
+		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+		if err != nil {
+			return nil, "", damaged(err)
+		}
+		return z.IOReadCloser(), c, nil
+	case image.Plain:
+	}
+	return io.NopCloser(b), image.Plain, nil
+}
+
+// damaged gives errors of packed bytes their class.
+func damaged(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, own := range []error{gzip.ErrHeader, gzip.ErrChecksum, io.ErrUnexpectedEOF, zstd.ErrMagicMismatch, zstd.ErrCRCMismatch, zstd.ErrUnknownDictionary} {
+		if errors.Is(err, own) {
+			return errdefs.New(errdefs.DataLoss, "unpack: %w", err)
+		}
+	}
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) {
+		return errdefs.New(errdefs.Exhausted, "unpack: a window of more than %d bytes: %w", maxWindow, err)
+	}
+	return err
+}
+
+// budget bounds the bytes that come out of packed ones. Each packed byte that
+// was read buys ratio bytes more.
+type budget struct {
+	r      io.Reader
+	in     *counter // packed bytes read so far; nil: no ratio
+	out    int64
+	free   int64
+	ratio  int64
+	most   int64
+	object string
+}
+
+// counter counts bytes read. It is read from other goroutines never.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+func (b *budget) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.out += int64(n)
+	switch {
+	case b.out > b.most:
+		return 0, b.refuse(fmt.Sprintf("to more than %d bytes", b.most))
+	case b.in != nil && b.out > b.free && (b.out-b.free)/b.ratio > b.in.n:
+		return 0, b.refuse(fmt.Sprintf("to %d bytes from %d, more than %d times as much", b.out, b.in.n, b.ratio))
+	}
+	return n, damaged(err)
+}
+
+func (b *budget) refuse(how string) error {
+	return errdefs.Hint(errdefs.New(errdefs.Exhausted, "%s unpacks %s", b.object, how), "it looks like a bomb and was not stored; do not trust where it came from")
+}
