@@ -147,7 +147,7 @@ func (t *takeover) finish(err error) error {
 	if err != nil {
 		text := []byte(errdefs.Message(err) + "\r\n")
 		if t.mux {
-			text = appendFrame(nil, stderr, text)
+			text = frame(stderr, text)
 		}
 		if _, plain := t.conn.(waitCloser); !plain {
 			_, _ = t.conn.Write(text)

@@ -18,10 +18,10 @@ const (
 	stderr byte = 2
 )
 
-// appendFrame appends data as one frame of Docker's multiplexed stream: the
+// frame returns data as one frame of Docker's multiplexed stream: the
 // stream's number, three zeros, the length as four bytes, the data.
-func appendFrame(b []byte, stream byte, data []byte) []byte {
-	return append(appendHeader(b, stream, len(data)), data...)
+func frame(stream byte, data []byte) []byte {
+	return append(appendHeader(make([]byte, 0, 8+len(data)), stream, len(data)), data...)
 }
 
 // appendHeader appends what stands in front of a frame of n bytes.
