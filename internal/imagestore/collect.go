@@ -79,7 +79,7 @@ func (s *Store) Pin(container string, diffIDs []digest.Digest) error {
 	defer s.mu.Unlock()
 	s.await(diffIDs)
 	for _, d := range diffIDs {
-		ok, err := s.layers.Has(d)
+		_, ok, err := s.layers.Size(d)
 		if err == nil && !ok {
 			err = errdefs.Hint(errdefs.New(errdefs.NotFound, "layer %s is not in the store", image.ShortID(d)), "pull the image again")
 		}

@@ -39,8 +39,8 @@ import (
 
 // Layers is the store of unpacked layers, as far as this package needs it.
 type Layers interface {
-	// Has reports whether the layer is there, whole.
-	Has(diffID digest.Digest) (bool, error)
+	// Size reports whether the layer is there, whole, and the bytes of its tar.
+	Size(diffID digest.Digest) (int64, bool, error)
 	// Remove removes the layer; one that is not there is no error.
 	Remove(diffID digest.Digest) error
 	// List returns all layers.
@@ -94,7 +94,7 @@ type Layer struct {
 	MediaType string        `json:"mediaType"`
 	Size      int64         `json:"size"` // of the blob
 	DiffID    digest.Digest `json:"diffID"`
-	Unpacked  int64         `json:"unpacked"` // bytes of the tar
+	Unpacked  int64         `json:"unpacked"` // bytes of the tar; Put fills it in
 }
 
 // UnpackedSize returns the bytes of all layers' tars together.
@@ -158,14 +158,12 @@ func (s *Store) Put(m Manifest, names ...Name) error {
 func (s *Store) put(m Manifest, names []Name) (replaced []digest.Digest, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m.Layers = slices.Clone(m.Layers)
 	if err := s.present(m, names); err != nil {
 		return nil, err
 	}
 	err = s.db.Update(func(tx *metadata.Tx) error {
 		m.Added = s.now()
-		if m.Layers, err = s.sizes(tx, m.Layers); err != nil {
-			return err
-		}
 		if err := s.manifests.Put(tx, string(m.Descriptor.Digest), m); err != nil {
 			return err
 		}
@@ -173,30 +171,6 @@ func (s *Store) put(m Manifest, names []Name) (replaced []digest.Digest, err err
 		return err
 	})
 	return replaced, err
-}
-
-// sizes fills in how big layers are that were on disk already, and were not
-// read again: other records know.
-func (s *Store) sizes(tx *metadata.Tx, layers []Layer) ([]Layer, error) {
-	if !slices.ContainsFunc(layers, func(l Layer) bool { return l.Unpacked == 0 }) {
-		return layers, nil
-	}
-	known := map[digest.Digest]int64{}
-	note := func(layers []Layer) {
-		for _, l := range layers {
-			known[l.DiffID] = max(known[l.DiffID], l.Unpacked)
-		}
-	}
-	note(layers)
-	err := s.manifests.Each(tx, func(_ string, m Manifest) error {
-		note(m.Layers)
-		return nil
-	})
-	layers = slices.Clone(layers)
-	for i, l := range layers {
-		layers[i].Unpacked = known[l.DiffID]
-	}
-	return layers, err
 }
 
 // putNames gives names to a manifest, and returns the targets that they had.
@@ -225,7 +199,8 @@ func key(r reference.Reference) string {
 	return r.String()
 }
 
-// present checks that all that m and names refer to is on disk.
+// present checks that all that m and names refer to is on disk, and fills in
+// how big the layers are.
 func (s *Store) present(m Manifest, names []Name) error {
 	blobs := blobsOf(m)
 	for _, n := range names {
@@ -240,10 +215,12 @@ func (s *Store) present(m Manifest, names []Name) error {
 			return errors.Join(err, errdefs.New(errdefs.DataLoss, "blob %s is not in the store", d))
 		}
 	}
-	for _, l := range m.Layers {
-		if ok, err := s.layers.Has(l.DiffID); err != nil || !ok {
+	for i, l := range m.Layers {
+		size, ok, err := s.layers.Size(l.DiffID)
+		if err != nil || !ok {
 			return errors.Join(err, errdefs.New(errdefs.DataLoss, "layer %s is not in the store", l.DiffID))
 		}
+		m.Layers[i].Unpacked = size
 	}
 	return nil
 }

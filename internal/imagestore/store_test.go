@@ -27,10 +27,10 @@ type fakeLayers struct {
 	have map[digest.Digest]bool
 }
 
-func (f *fakeLayers) Has(d digest.Digest) (bool, error) {
+func (f *fakeLayers) Size(d digest.Digest) (int64, bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.have[d], nil
+	return 100, f.have[d], nil
 }
 
 func (f *fakeLayers) Remove(d digest.Digest) error {
@@ -107,7 +107,7 @@ func (f *fixture) image(label string, layers ...string) Manifest {
 		diff := digest.FromString(l)
 		f.layers.add(diff)
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, diff)
-		m.Layers = append(m.Layers, Layer{Blob: b, Size: n, DiffID: diff, Unpacked: 100})
+		m.Layers = append(m.Layers, Layer{Blob: b, Size: n, DiffID: diff})
 	}
 	c.RootFS.Type = "layers"
 	raw, err := json.Marshal(c)
@@ -368,7 +368,7 @@ func TestPullsAndRemovals(t *testing.T) {
 				if e, err := f.store.Resolve("x"); err == nil {
 					if err := f.store.Pin(container, layersOf(e.Record)); err == nil {
 						for _, d := range layersOf(e.Record) {
-							if ok, _ := f.layers.Has(d); !ok {
+							if _, ok, _ := f.layers.Size(d); !ok {
 								t.Error("a pinned layer is gone")
 							}
 						}

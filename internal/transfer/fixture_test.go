@@ -48,6 +48,13 @@ func (f *fakeLayers) Has(d digest.Digest) (bool, error) {
 	return ok, nil
 }
 
+func (f *fakeLayers) Size(d digest.Digest) (int64, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, ok := f.have[d]
+	return int64(len(b)), ok, nil
+}
+
 func (f *fakeLayers) Unpack(_ context.Context, d digest.Digest, r io.Reader) error {
 	if f.fail != nil {
 		return f.fail

@@ -17,9 +17,8 @@ import (
 
 // layer is one layer to get: the blob that holds it, and what it unpacks to.
 type layer struct {
-	desc     ocispec.Descriptor
-	diffID   digest.Digest
-	unpacked int64 // bytes of the tar, once it was read
+	desc   ocispec.Descriptor
+	diffID digest.Digest
 }
 
 // fetcher opens a blob from an offset on.
@@ -28,7 +27,7 @@ type fetcher interface {
 }
 
 // fetchLayer brings a layer's blob and the layer itself to disk.
-func (t *Transfer) fetchLayer(ctx context.Context, from fetcher, l *layer, rep *reporter) error {
+func (t *Transfer) fetchLayer(ctx context.Context, from fetcher, l layer, rep *reporter) error {
 	id := image.ShortID(l.desc.Digest)
 	done, err := t.turns.take(ctx, l.diffID, func() { rep.send(Progress{ID: id, Action: "Waiting"}) })
 	if err != nil {
@@ -63,7 +62,7 @@ func (t *Transfer) fetchLayer(ctx context.Context, from fetcher, l *layer, rep *
 }
 
 // unpackBlob makes a layer of a blob that is in the store.
-func (t *Transfer) unpackBlob(ctx context.Context, l *layer, rep *reporter) error {
+func (t *Transfer) unpackBlob(ctx context.Context, l layer, rep *reporter) error {
 	b, err := t.Content.Open(l.desc.Digest)
 	if err != nil {
 		return err
@@ -76,7 +75,7 @@ func (t *Transfer) unpackBlob(ctx context.Context, l *layer, rep *reporter) erro
 
 // unpack reads a packed layer and makes the layer of it. Inflating goes on in
 // one goroutine, hashing and writing in another.
-func (t *Transfer) unpack(ctx context.Context, l *layer, packed io.Reader, note func(int64)) error {
+func (t *Transfer) unpack(ctx context.Context, l layer, packed io.Reader, note func(int64)) error {
 	in := &counter{r: packed}
 	z, _, err := decompress(in)
 	if err != nil {
@@ -89,12 +88,8 @@ func (t *Transfer) unpack(ctx context.Context, l *layer, packed io.Reader, note 
 		note(in.n)
 		return n, err
 	}))
-	err = t.Layers.Unpack(ctx, l.diffID, tar)
-	stop() // from here on the goroutine that read b is gone
-	if err == nil {
-		l.unpacked = b.out
-	}
-	return err
+	defer stop()
+	return t.Layers.Unpack(ctx, l.diffID, tar)
 }
 
 type readerFunc func([]byte) (int, error)
@@ -109,7 +104,7 @@ type unpacking struct {
 }
 
 // beginUnpack starts to make a layer of what will be sent to the pipe.
-func (t *Transfer) beginUnpack(ctx context.Context, l *layer, note func(int64)) *unpacking {
+func (t *Transfer) beginUnpack(ctx context.Context, l layer, note func(int64)) *unpacking {
 	u := &unpacking{pipe: newPipe(16), done: make(chan struct{})}
 	go func() {
 		defer close(u.done)
@@ -127,7 +122,7 @@ func hopeless(err error) bool {
 }
 
 // stream fetches a blob, and unpacks it while it comes.
-func (t *Transfer) stream(ctx context.Context, from fetcher, l *layer, unpacked bool, rep *reporter) error {
+func (t *Transfer) stream(ctx context.Context, from fetcher, l layer, unpacked bool, rep *reporter) error {
 	id := image.ShortID(l.desc.Digest)
 	w, err := t.ingest(l.desc)
 	if err != nil {

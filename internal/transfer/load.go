@@ -367,7 +367,7 @@ func (l *load) store(ctx context.Context, f found) (Result, error) {
 	return res, l.t.Images.Put(recordOf(img, f.desc, layers), names...)
 }
 
-func (l *load) unpack(ctx context.Context, one *layer) error {
+func (l *load) unpack(ctx context.Context, one layer) error {
 	done, err := l.t.turns.take(ctx, one.diffID, func() {})
 	if err != nil {
 		return err

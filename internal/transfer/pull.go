@@ -208,28 +208,28 @@ func (t *Transfer) fetchSmall(ctx context.Context, from fetcher, desc ocispec.De
 }
 
 // layersOf pairs the layers of a manifest with their DiffIDs.
-func layersOf(img image.Image, m ocispec.Manifest) []*layer {
-	all := make([]*layer, len(m.Layers))
+func layersOf(img image.Image, m ocispec.Manifest) []layer {
+	all := make([]layer, len(m.Layers))
 	for i, d := range m.Layers {
-		all[i] = &layer{desc: d, diffID: img.Config.RootFS.DiffIDs[i]}
+		all[i] = layer{desc: d, diffID: img.Config.RootFS.DiffIDs[i]}
 	}
 	return all
 }
 
 // layers fetches all layers, the biggest first: the last to end should be a
 // small one.
-func (p *pull) layers(ctx context.Context, all []*layer) error {
+func (p *pull) layers(ctx context.Context, all []layer) error {
 	for _, l := range all {
 		p.lease.Hold(l.desc.Digest, l.diffID)
 		p.rep.send(Progress{ID: image.ShortID(l.desc.Digest), Action: "Pulling fs layer"})
 	}
 	all = slices.Clone(all)
-	slices.SortStableFunc(all, func(a, b *layer) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
-	return p.t.each(ctx, all, func(ctx context.Context, l *layer) error { return p.t.fetchLayer(ctx, p.repo, l, p.rep) })
+	slices.SortStableFunc(all, func(a, b layer) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
+	return p.t.each(ctx, all, func(ctx context.Context, l layer) error { return p.t.fetchLayer(ctx, p.repo, l, p.rep) })
 }
 
 // each calls fn for the layers, several at a time. The first error stops all.
-func (t *Transfer) each(ctx context.Context, all []*layer, fn func(context.Context, *layer) error) error {
+func (t *Transfer) each(ctx context.Context, all []layer, fn func(context.Context, layer) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(t.Parallel)
 	seen := map[layerKey]bool{}
@@ -248,7 +248,7 @@ func (t *Transfer) each(ctx context.Context, all []*layer, fn func(context.Conte
 type layerKey struct{ blob, diffID digest.Digest }
 
 // record makes the image known under its names.
-func (p *pull) record(img image.Image, desc ocispec.Descriptor, layers []*layer, target digest.Digest) (Result, error) {
+func (p *pull) record(img image.Image, desc ocispec.Descriptor, layers []layer, target digest.Digest) (Result, error) {
 	ref := p.o.Ref
 	names := []imagestore.Name{{Ref: ref.WithDigest(target), Target: target}}
 	if ref.Tag != "" && ref.Digest == "" {
@@ -265,14 +265,14 @@ func (p *pull) record(img image.Image, desc ocispec.Descriptor, layers []*layer,
 }
 
 // recordOf is what the store remembers of an image.
-func recordOf(img image.Image, desc ocispec.Descriptor, layers []*layer) imagestore.Manifest {
+func recordOf(img image.Image, desc ocispec.Descriptor, layers []layer) imagestore.Manifest {
 	m := imagestore.Manifest{
 		Descriptor: ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size},
 		Config:     img.ID,
 		Platform:   platform.Normalize(ocispec.Platform{OS: img.Config.OS, Architecture: img.Config.Architecture, Variant: img.Config.Variant}),
 	}
 	for _, l := range layers {
-		m.Layers = append(m.Layers, imagestore.Layer{Blob: l.desc.Digest, MediaType: l.desc.MediaType, Size: l.desc.Size, DiffID: l.diffID, Unpacked: l.unpacked})
+		m.Layers = append(m.Layers, imagestore.Layer{Blob: l.desc.Digest, MediaType: l.desc.MediaType, Size: l.desc.Size, DiffID: l.diffID})
 	}
 	return m
 }
