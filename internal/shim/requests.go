@@ -90,10 +90,16 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 	return stateFrom(f), err
 }
 
+// ValidExecID reports whether id can name an exec: a file name of at most 64
+// bytes, so that a socket in its directory has a short address.
+func ValidExecID(id string) bool {
+	return id != "" && len(id) <= 64 && id[0] != '.' && !strings.ContainsAny(id, "/\x00")
+}
+
 // Exec runs a further process in the container and returns its process id.
 // The error's text is the runtime's. An exec's id can be used once.
 func (c *Conn) Exec(ctx context.Context, e ExecConfig) (pid int, err error) {
-	if e.ID == "" || len(e.ID) > 64 || strings.ContainsAny(e.ID, "/\x00") || e.ID[0] == '.' {
+	if !ValidExecID(e.ID) {
 		return 0, errdefs.New(errdefs.Invalid, "%q is no id of an exec", e.ID)
 	}
 	if len(e.Attach) > wire.MaxFiles {
