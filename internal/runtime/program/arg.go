@@ -1,0 +1,81 @@
+package program
+
+// Kind says what an argument is.
+type Kind uint8
+
+// The kinds of argument.
+const (
+	KindInt     Kind = iota // N
+	KindFlags               // N, with Names
+	KindString              // S, NUL-terminated when lowered
+	KindFD                  // the descriptor in Slot S
+	KindBytes               // the address of Data; S is its text
+	KindBuffer              // the address of N zeroed bytes, shared by name S
+	KindStrings             // List as a NULL-terminated vector
+	KindFDMsg               // a msghdr that passes the descriptor in Slot S
+	KindFilter              // a sock_fprog of the instructions in Data
+)
+
+// Arg is one argument of a step.
+type Arg struct {
+	Kind  Kind
+	N     uint64
+	S     string
+	Data  []byte
+	List  []string
+	Names []Flag
+}
+
+// Flag is the name of a bit, or of a group of bits, in a flags word.
+type Flag struct {
+	Bits uint64
+	Name string
+}
+
+// Int is a number.
+func Int[T ~int | ~int64 | ~uint32 | ~uint64 | ~int32 | ~uint | ~uintptr](n T) Arg {
+	return Arg{Kind: KindInt, N: uint64(n)}
+}
+
+// Octal is a number that people read in octal: a file mode.
+func Octal(n uint32) Arg { return Arg{Kind: KindInt, N: uint64(n), S: "o"} }
+
+// Named is a number with a name.
+func Named(n uint64, name string) Arg { return Arg{Kind: KindInt, N: n, S: name} }
+
+// Flags is a word of flags, printed by names.
+func Flags(n uint64, names []Flag) Arg { return Arg{Kind: KindFlags, N: n, Names: names} }
+
+// String is a string that the call is given the address of.
+func String(s string) Arg { return Arg{Kind: KindString, S: s} }
+
+// FD is the descriptor in a slot.
+func FD(s Slot) Arg { return Arg{Kind: KindFD, S: string(s)} }
+
+// Bytes is a structure by address, with its text for people.
+func Bytes(data []byte, text string) Arg { return Arg{Kind: KindBytes, Data: data, S: text} }
+
+// Buffer is memory for the call to fill. Steps that name the same buffer
+// share it.
+func Buffer(name string, size int) Arg { return Arg{Kind: KindBuffer, S: name, N: uint64(size)} }
+
+// Strings is a vector of strings, as execve takes it.
+func Strings(list []string) Arg { return Arg{Kind: KindStrings, List: list} }
+
+// FDMessage is a message that passes the descriptor in a slot; payload goes
+// with it.
+func FDMessage(s Slot, payload string) Arg {
+	return Arg{Kind: KindFDMsg, S: string(s), Data: []byte(payload)}
+}
+
+// Filter is a classic BPF program for seccomp: instructions of eight bytes.
+func Filter(insns []byte) Arg { return Arg{Kind: KindFilter, Data: insns} }
+
+// CWD stands for the directory of the process.
+func CWD() Arg { return Named(^uint64(99), "AT_FDCWD") }
+
+// Check is a step of the executor alone: it goes on when the 64-bit word in
+// the buffer, under mask, equals want, and otherwise fails with errno.
+func Check(buffer string, mask, want uint64, errno uint64) []Arg {
+	return []Arg{Buffer(buffer, 8), Named(mask, ""), Int(want), Int(errno)}
+}
