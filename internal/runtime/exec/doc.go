@@ -10,6 +10,6 @@
 // runtime's binary (see docs/adr/0001-start-program.md).
 //
 // The child tells of itself over a socket pair in packets: one byte for a
-// milestone (ready, created, executing), 24 bytes for a failure: which step,
+// milestone (ready, created, executing), 32 bytes for a failure: which step,
 // which errno. It stays silent for ever once its program is executed.
 package exec

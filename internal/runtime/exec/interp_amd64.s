@@ -5,7 +5,7 @@
 // vfork, inside this very process image, and as the only code of an ELF image
 // (see image.go), where the kernel starts it with every register zero.
 //
-// R13 header: 0 first op, 8 magic, 16 errno, 24 failed op, 32 descriptor for the report
+// R13 header: 0 first op, 8 magic, 16 errno, 24 failed op, 32 its call, 40 descriptor for the report
 // R12 op:     0 call, 8..48 addresses of six arguments, 56 address for the result,
 //             64 next op, 72 next op after a tolerated error, 80 and 88 tolerated errnos 0..127
 TEXT ·interpreter(SB), NOSPLIT|NOFRAME, $0-0
@@ -72,10 +72,12 @@ tolerated:
 fatal:
 	MOVQ  AX, 16(R13)
 	MOVQ  R12, 24(R13)
+	MOVQ  0(R12), BX
+	MOVQ  BX, 32(R13)
 	MOVQ  $1, AX               // write
-	MOVQ  32(R13), DI
+	MOVQ  40(R13), DI
 	LEAQ  8(R13), SI
-	MOVQ  $24, DX
+	MOVQ  $32, DX
 	SYSCALL
 	MOVQ  $231, AX             // exit_group
 	MOVQ  $1, DI

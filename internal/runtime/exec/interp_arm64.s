@@ -62,10 +62,12 @@ tolerated:
 fatal:
 	MOVD R0, 16(R20)
 	MOVD R19, 24(R20)
+	MOVD 0(R19), R9
+	MOVD R9, 32(R20)
 	MOVD $64, R8               // write
-	MOVD 32(R20), R0
+	MOVD 40(R20), R0
 	ADD  $8, R20, R1
-	MOVD $24, R2
+	MOVD $32, R2
 	SVC
 	MOVD $94, R8               // exit_group
 	MOVD $1, R0

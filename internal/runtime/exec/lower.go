@@ -10,9 +10,9 @@ import (
 
 // Layout of lowered programs; the interpreter knows it too.
 const (
-	headerSize  = 40
+	headerSize  = 48
 	headerErrno = 16
-	headerFD    = 32
+	headerFD    = 40
 	opSize      = 96
 	magic       = 0x6c616465 // "lade": a report begins with it
 
@@ -170,8 +170,30 @@ func (l *lowerer) step(s *program.Step, next int) error {
 		// The number of bytes read, for a check: EOF is not an error to the kernel.
 		o.out = l.buffer(s.Args[1].S+".len", 8)
 	}
+	if s.Call == "close" && s.Args[0].Kind == program.KindFD {
+		l.forget(s, &o)
+		return nil
+	}
 	l.list = append(l.list, o)
 	return nil
+}
+
+// forget appends a close, and empties its slot: a later step that names it by
+// mistake, or after a tolerated error, must not meet another descriptor that
+// has got the same number. The slot is emptied first; the number is kept aside.
+func (l *lowerer) forget(s *program.Step, o *op) {
+	slot := o.args[0]
+	aside, zero := l.buffer("closing", 8), l.constant(0)
+	for _, st := range [][2]uint64{{l.constant(aside), slot}, {l.constant(slot), l.constant(^uint64(0))}} {
+		next := l.label()
+		l.list = append(l.list, op{
+			step: s, call: callStore, out: l.sink, ok: next, tol: next,
+			args: [6]uint64{st[0], st[1], zero, zero, zero, zero},
+		})
+		l.bind(next)
+	}
+	o.args[0] = aside
+	l.list = append(l.list, *o)
 }
 
 // message lays out a msghdr whose control part passes a descriptor. As the
@@ -221,6 +243,8 @@ func (l *lowerer) arg(a *program.Arg) uint64 {
 			l.put64(at+uint64(8*i), p)
 		}
 		return l.constant(at)
+	case program.KindSlotAddress:
+		return l.constant(l.slot(program.Slot(a.S)))
 	case program.KindFilter:
 		insns := l.bytes(a.Data)
 		at := l.alloc(16, 8)

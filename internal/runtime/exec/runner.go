@@ -89,7 +89,7 @@ func (r *runner) one(s *program.Step) (int, error) {
 			return 0, errors.Join(r.child.Await(Release), err)
 		}
 		return 0, nil
-	case "record", "hook":
+	case "record", "hook", "cgroup":
 		pid := 0
 		if r.child != nil {
 			pid = r.child.PID

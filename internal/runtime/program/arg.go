@@ -5,15 +5,16 @@ type Kind uint8
 
 // The kinds of argument.
 const (
-	KindInt     Kind = iota // N
-	KindFlags               // N, with Names
-	KindString              // S, NUL-terminated when lowered
-	KindFD                  // the descriptor in Slot S
-	KindBytes               // the address of Data; S is its text
-	KindBuffer              // the address of N zeroed bytes, shared by name S
-	KindStrings             // List as a NULL-terminated vector
-	KindFDMsg               // a msghdr that passes the descriptor in Slot S
-	KindFilter              // a sock_fprog of the instructions in Data
+	KindInt         Kind = iota // N
+	KindFlags                   // N, with Names
+	KindString                  // S, NUL-terminated when lowered
+	KindFD                      // the descriptor in Slot S
+	KindBytes                   // the address of Data; S is its text
+	KindBuffer                  // the address of N zeroed bytes, shared by name S
+	KindStrings                 // List as a NULL-terminated vector
+	KindFDMsg                   // a msghdr that passes the descriptor in Slot S
+	KindFilter                  // a sock_fprog of the instructions in Data
+	KindSlotAddress             // the address where Slot S is kept
 )
 
 // Arg is one argument of a step.
@@ -24,6 +25,7 @@ type Arg struct {
 	Data  []byte
 	List  []string
 	Names []Flag
+	text  func() string
 }
 
 // Flag is the name of a bit, or of a group of bits, in a flags word.
@@ -55,6 +57,11 @@ func FD(s Slot) Arg { return Arg{Kind: KindFD, S: string(s)} }
 // Bytes is a structure by address, with its text for people.
 func Bytes(data []byte, text string) Arg { return Arg{Kind: KindBytes, Data: data, S: text} }
 
+// Struct is a structure by address; text is asked for only when somebody reads.
+func Struct(data []byte, text func() string) Arg {
+	return Arg{Kind: KindBytes, Data: data, text: text}
+}
+
 // Buffer is memory for the call to fill. Steps that name the same buffer
 // share it.
 func Buffer(name string, size int) Arg { return Arg{Kind: KindBuffer, S: name, N: uint64(size)} }
@@ -70,6 +77,9 @@ func FDMessage(s Slot, payload string) Arg {
 
 // Filter is a classic BPF program for seccomp: instructions of eight bytes.
 func Filter(insns []byte) Arg { return Arg{Kind: KindFilter, Data: insns} }
+
+// SlotAddress is the address of the word that a step's result went to.
+func SlotAddress(s Slot) Arg { return Arg{Kind: KindSlotAddress, S: string(s)} }
 
 // CWD stands for the directory of the process.
 func CWD() Arg { return Named(^uint64(99), "AT_FDCWD") }

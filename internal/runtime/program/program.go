@@ -55,6 +55,9 @@ type Step struct {
 	// Say, where set, is the whole message for people when the step fails;
 	// otherwise call, arguments and Why are.
 	Say string
+	// Carry is what a step of the runtime that is more than a system call is
+	// carried out from.
+	Carry any
 	// Then follows success, Else a tolerated error.
 	Then, Else []Step
 }

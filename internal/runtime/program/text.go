@@ -92,8 +92,11 @@ func (a *Arg) Text() string {
 	case KindFD:
 		return a.S
 	case KindBytes:
+		if a.text != nil {
+			return "{" + a.text() + "}"
+		}
 		return "{" + a.S + "}"
-	case KindBuffer:
+	case KindBuffer, KindSlotAddress:
 		return "&" + a.S
 	case KindStrings:
 		q := make([]string, len(a.List))

@@ -1,0 +1,131 @@
+package container
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/runtime/bundle"
+	"lade/internal/runtime/exec"
+	"lade/internal/runtime/plan"
+	"lade/internal/runtime/program"
+	"lade/internal/runtime/state"
+)
+
+// ExecOptions say how a process is started in a container.
+type ExecOptions struct {
+	ID            string
+	PIDFile       string
+	ConsoleSocket string
+	ConsoleFD     int
+	Keep          int
+	IgnorePaused  bool
+	// Process changes or replaces the process that the bundle has.
+	Process func(*specs.Process) (*specs.Process, error)
+}
+
+// Exec starts a process in a container and returns when it executes its
+// program.
+func Exec(store state.Store, o ExecOptions) (*exec.Child, error) {
+	// The thread that joins the container's pid namespace is of no use to
+	// anyone else afterwards: it ends with this goroutine.
+	runtime.LockOSThread()
+	e, err := planExec(store, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKept(o.Keep); err != nil {
+		return nil, err
+	}
+	fds := map[program.Slot]int{}
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	if fds[plan.Init], err = openInit(e.record); err != nil {
+		delete(fds, plan.Init)
+		return nil, err
+	}
+	if err := openConsole(fds, e.process.Terminal, o.ConsoleSocket, o.ConsoleFD); err != nil {
+		return nil, err
+	}
+	child, err := exec.Start(e.program, exec.Options{FDs: fds, Keep: o.Keep, Do: func(s *program.Step, _ int) error {
+		return fmt.Errorf("%s: no such step in an exec", s.Call)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	err = child.Executed()
+	if err == nil && o.PIDFile != "" {
+		err = writePID(o.PIDFile, child.PID)
+	}
+	if err != nil {
+		child.Kill()
+		child.Close()
+		return nil, err
+	}
+	return child, nil
+}
+
+// ExplainExec returns the program that Exec would carry out.
+func ExplainExec(store state.Store, o ExecOptions) (*program.Program, error) {
+	e, err := planExec(store, o)
+	if err != nil {
+		return nil, err
+	}
+	return e.program, nil
+}
+
+type entry struct {
+	program *program.Program
+	record  *state.Record
+	process *specs.Process
+}
+
+func planExec(store state.Store, o ExecOptions) (*entry, error) {
+	dir, err := store.Open(o.ID)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := dir.Load()
+	if err != nil {
+		return nil, err
+	}
+	status, err := dir.Status(rec)
+	switch {
+	case err != nil:
+		return nil, err
+	case status == state.Stopped || status == state.Creating:
+		return nil, errdefs.New(errdefs.Conflict, "cannot exec in a stopped container")
+	case status == state.Paused && !o.IgnorePaused:
+		return nil, errdefs.Hint(errdefs.New(errdefs.Conflict, "cannot exec in a paused container"), "use --ignore-paused to override")
+	}
+	b, err := bundle.Load(rec.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := o.Process(b.Config.Process)
+	if err != nil {
+		return nil, err
+	}
+	b.Config.Process = proc
+	facts, err := processFacts(proc)
+	if err != nil {
+		return nil, err
+	}
+	if !hasEnv(proc.Env, "HOME") {
+		facts.Home = home(fmt.Sprintf("/proc/%d/root", rec.PID), proc.User.UID)
+	}
+	prog, err := plan.Exec(plan.Entry{
+		Input:  plan.Input{ID: o.ID, Bundle: rec.Bundle, Config: b.Config, Keep: o.Keep},
+		Cgroup: rec.Cgroup,
+	}, facts)
+	if err != nil {
+		return nil, err
+	}
+	return &entry{program: prog, record: rec, process: proc}, nil
+}

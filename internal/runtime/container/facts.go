@@ -1,0 +1,159 @@
+package container
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/capability"
+	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/bundle"
+	"lade/internal/runtime/plan"
+)
+
+// gather collects what the planner must know about this machine.
+func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
+	f, err := processFacts(b.Config.Process)
+	if err != nil {
+		return f, err
+	}
+	if f.Layout, err = cgroup.Detect(); err != nil {
+		return f, err
+	}
+	var path string
+	var resources *specs.LinuxResources
+	if l := b.Config.Linux; l != nil {
+		path, resources = l.CgroupsPath, l.Resources
+	}
+	if f.Cgroup, err = f.Layout.Plan(path, id, resources); err != nil {
+		return f, err
+	}
+	if f.Sources, err = sources(b.Config); err != nil {
+		return f, err
+	}
+	if p := b.Config.Process; p != nil && b.Rootfs != "" && !hasEnv(p.Env, "HOME") {
+		f.Home = home(b.Rootfs, p.User.UID)
+	}
+	return f, nil
+}
+
+// processFacts collects what concerns a process alone.
+func processFacts(p *specs.Process) (plan.Facts, error) {
+	var f plan.Facts
+	var err error
+	if f.Caps, f.LastCap, err = capabilities(); err != nil {
+		return f, err
+	}
+	if p == nil || len(p.Rlimits) == 0 {
+		return f, nil
+	}
+	f.Limits = map[int]unix.Rlimit{}
+	for _, r := range p.Rlimits {
+		if n, ok := plan.LimitNumber(r.Type); ok {
+			var l unix.Rlimit
+			if err := unix.Getrlimit(n, &l); err != nil {
+				return f, fmt.Errorf("read the resource limit %s: %w", r.Type, err)
+			}
+			f.Limits[n] = l
+		}
+	}
+	return f, nil
+}
+
+// capabilities returns what this thread is permitted, and the highest
+// capability that the kernel knows, without a look at /proc.
+func capabilities() (capability.Set, uint, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return 0, 0, fmt.Errorf("read own capabilities: %w", err)
+	}
+	last := capability.Count - 1
+	for last < 63 {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(last+1), 0, 0, 0); err != nil {
+			break
+		}
+		last++
+	}
+	return capability.Set(data[0].Permitted) | capability.Set(data[1].Permitted)<<32, last, nil
+}
+
+func sources(c *specs.Spec) (map[string]plan.Source, error) {
+	var out map[string]plan.Source
+	for i := range c.Mounts {
+		m := &c.Mounts[i]
+		if !bundle.IsBind(m) {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(m.Source, &st); err != nil {
+			return nil, errdefs.New(errdefs.Invalid, "mounts[%d]: source of the bind mount at %s: stat %s: %w", i, m.Destination, m.Source, err)
+		}
+		s := plan.Source{Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR}
+		if m.Destination == "/proc" {
+			var fs unix.Statfs_t
+			s.Proc = unix.Statfs(m.Source, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
+		}
+		if out == nil {
+			out = map[string]plan.Source{}
+		}
+		out[m.Source] = s
+	}
+	return out, nil
+}
+
+func hasEnv(env []string, name string) bool {
+	for _, e := range env {
+		if strings.HasPrefix(e, name+"=") {
+			return true
+		}
+	}
+	return false
+}
+
+// home looks up a user's home directory in the container's passwd, which may
+// be anything (CVE-2024-9676): it is opened inside the root, must be a plain
+// file, and only its first megabyte counts.
+func home(root string, uid uint32) string {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, "etc/passwd", &unix.OpenHow{
+		Flags:   unix.O_RDONLY | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOCTTY,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return ""
+	}
+	f := os.NewFile(uintptr(fd), "passwd")
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return ""
+	}
+	return homeIn(io.LimitReader(f, 1<<20), uid)
+}
+
+// homeIn reads passwd(5) and returns the home directory of uid.
+func homeIn(r io.Reader, uid uint32) string {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<16)
+	for lines.Scan() {
+		f := strings.Split(lines.Text(), ":")
+		if len(f) < 6 {
+			continue
+		}
+		if n, err := strconv.ParseUint(f[2], 10, 32); err == nil && uint32(n) == uid && strings.HasPrefix(f[5], "/") && !strings.ContainsAny(f[5], "\x00\n\r") {
+			return f[5]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,249 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/atomicfile"
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/bundle"
+	"lade/internal/runtime/exec"
+	"lade/internal/runtime/plan"
+	"lade/internal/runtime/program"
+	"lade/internal/runtime/state"
+)
+
+// CreateOptions say how a container is made.
+type CreateOptions struct {
+	ID      string
+	Bundle  string // its directory
+	PIDFile string // written when the process can be spoken of
+	// ConsoleSocket is where the master of the terminal is sent.
+	ConsoleSocket string
+	// ConsoleFD is a connection to it, where there is one already (or 0).
+	ConsoleFD          int
+	NoPivot, NoKeyring bool
+	Keep               int // descriptors from 3 on that the process is given
+	// Wait makes the process wait for Start.
+	Wait bool
+}
+
+// Create makes a container. It is recorded, and, with Wait, waiting to be
+// started; otherwise its program runs.
+func Create(ctx context.Context, store state.Store, o CreateOptions) (*exec.Child, error) {
+	b, prog, facts, err := compile(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKept(o.Keep); err != nil {
+		return nil, err
+	}
+	dir, err := store.Create(o.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Unlock()
+	m := &maker{o: o, dir: dir, bundle: b, facts: facts, fds: map[program.Slot]int{}}
+	child, err := m.make(prog)
+	for _, fd := range m.fds {
+		_ = unix.Close(fd)
+	}
+	if err != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		_ = facts.Cgroup.Group.Remove(ctx)
+		return nil, errors.Join(err, dir.Remove())
+	}
+	return child, nil
+}
+
+// compile plans a start.
+func compile(o CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, error) {
+	b, err := bundle.Load(o.Bundle)
+	if err != nil {
+		return nil, nil, plan.Facts{}, err
+	}
+	facts, err := gather(o.ID, b)
+	if err != nil {
+		return nil, nil, facts, err
+	}
+	prog, err := plan.Start(plan.Input{
+		ID: o.ID, Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
+		NoPivot: o.NoPivot, NoKeyring: o.NoKeyring, Keep: o.Keep,
+	}, facts)
+	return b, prog, facts, err
+}
+
+// Explain returns the program that Create would carry out.
+func Explain(o CreateOptions) (*program.Program, error) {
+	_, prog, _, err := compile(o)
+	return prog, err
+}
+
+// checkKept verifies that the descriptors to hand on are there: the number of
+// one that is not would be given to one of the runtime's own.
+func checkKept(n int) error {
+	for fd := 3; fd < 3+n; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return errdefs.New(errdefs.Invalid, "--preserve-fds: please check that preserved-fd %d (of %d) is present", fd-3, n)
+		}
+	}
+	return nil
+}
+
+// maker carries out one creation.
+type maker struct {
+	o      CreateOptions
+	dir    *state.Dir
+	bundle *bundle.Bundle
+	facts  plan.Facts
+	fds    map[program.Slot]int
+	record *state.Record
+}
+
+func (m *maker) make(prog *program.Program) (*exec.Child, error) {
+	if err := m.open(); err != nil {
+		return nil, err
+	}
+	child, err := exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Do: m.do})
+	if err != nil {
+		return nil, err
+	}
+	if m.o.Wait {
+		err = child.Await(exec.Created)
+	} else {
+		err = child.Executed()
+	}
+	if err == nil && m.o.PIDFile != "" {
+		err = writePID(m.o.PIDFile, child.PID)
+	}
+	if err != nil {
+		child.Kill()
+		child.Close()
+		return nil, err
+	}
+	return child, nil
+}
+
+// open opens what the child is to inherit.
+func (m *maker) open() error {
+	var err error
+	if m.o.Wait {
+		if m.fds[plan.Listen], err = exec.Listen(m.dir.Socket()); err != nil {
+			delete(m.fds, plan.Listen)
+			return err
+		}
+	}
+	return openConsole(m.fds, m.bundle.Config.Process.Terminal, m.o.ConsoleSocket, m.o.ConsoleFD)
+}
+
+// openConsole connects to the console socket where a terminal is wanted.
+func openConsole(fds map[program.Slot]int, terminal bool, socket string, fd int) error {
+	switch {
+	case !terminal && socket != "":
+		return errdefs.New(errdefs.Invalid, "cannot use console socket if runc will not detach or allocate tty")
+	case !terminal:
+		return nil
+	case fd > 0:
+		fds[plan.Console] = fd
+		return nil
+	case socket == "":
+		return errdefs.New(errdefs.Invalid, "cannot allocate tty if runc will detach without setting console socket")
+	}
+	fd, err := exec.Connect(socket, unix.SOCK_STREAM)
+	if err != nil {
+		return fmt.Errorf("console socket: %w", err)
+	}
+	fds[plan.Console] = fd
+	return nil
+}
+
+// do takes the steps that are more than a system call.
+func (m *maker) do(s *program.Step, pid int) error {
+	switch {
+	case s.Call == "cgroup":
+		return s.Carry.(*cgroup.Step).Do()
+	case s.Call == "hook":
+		return m.hook(s, pid)
+	case pid == 0:
+		return m.recordIntent()
+	}
+	start, _, err := state.ProcessStart(pid)
+	if err != nil {
+		return fmt.Errorf("record the container: %w", err)
+	}
+	m.record.PID, m.record.StartTime = pid, start
+	return m.dir.Save(m.record)
+}
+
+// recordIntent records what is about to be made.
+func (m *maker) recordIntent() error {
+	c := m.bundle.Config
+	m.record = &state.Record{
+		OCIVersion: c.Version, ID: m.o.ID, Bundle: m.bundle.Dir, Rootfs: m.bundle.Rootfs,
+		Created: time.Now().UTC(), Annotations: c.Annotations, Owner: os.Geteuid(), Cgroup: m.facts.Cgroup.Group,
+		PIDNS: hasPIDNamespace(c),
+	}
+	return m.dir.Save(m.record)
+}
+
+func writePID(path string, pid int) error {
+	return atomicfile.Write(path, strconv.AppendInt(nil, int64(pid), 10), atomicfile.Options{Mode: 0o644})
+}
+
+// Start makes a created container execute its program.
+func Start(store state.Store, id string) error {
+	dir, err := store.Open(id)
+	if err != nil {
+		return err
+	}
+	if err := dir.Lock(); err != nil {
+		return err
+	}
+	defer dir.Unlock()
+	rec, err := dir.Load()
+	if err != nil {
+		return err
+	}
+	status, err := dir.Status(rec)
+	if err != nil {
+		return err
+	}
+	switch status {
+	case state.Created:
+	case state.Stopped:
+		return errdefs.New(errdefs.Conflict, "cannot start a container that has stopped")
+	default:
+		return errdefs.New(errdefs.Conflict, "cannot start an already running container")
+	}
+	b, err := bundle.Load(rec.Bundle)
+	if err != nil {
+		return err
+	}
+	if err := startHooks(b, rec); err != nil {
+		return err
+	}
+	conn, err := exec.Connect(dir.Socket(), unix.SOCK_SEQPACKET)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return errdefs.New(errdefs.Conflict, "cannot start a container that has stopped")
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(conn)
+	if err := os.Remove(dir.Socket()); err != nil {
+		return fmt.Errorf("start container %s: %w", id, err)
+	}
+	if err := exec.Begin(conn, b.Config.Process.Args[0]); err != nil {
+		return err
+	}
+	return poststart(b, rec)
+}

@@ -1,0 +1,189 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/runtime/program"
+)
+
+// defaultDevices are the ones that every container has.
+var defaultDevices = []struct {
+	name         string
+	major, minor uint32
+}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"tty", 5, 0}, {"random", 1, 8}, {"urandom", 1, 9}}
+
+// defaultLinks stand in /dev besides.
+var defaultLinks = [][2]string{
+	{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
+	{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+}
+
+// ownDev reports whether the container's /dev is its own, and not bound from
+// somewhere.
+func (b *builder) ownDev() bool {
+	for i := range b.cfg.Mounts {
+		m := &b.cfg.Mounts[i]
+		if o, err := parseOptions(i, m); err == nil && o.bind && path.Clean(m.Destination) == "/dev" {
+			return false
+		}
+	}
+	return true
+}
+
+// devices fills /dev. It is taken by descriptor, below the root, once: what
+// lies at /dev after that does not matter (CVE-2026-41579).
+func (b *builder) devices() {
+	if !b.ownDev() {
+		return
+	}
+	open := openat2(rootFD, "/dev", cloexecPath|unix.O_DIRECTORY, inRoot, devFD)
+	open.Tolerate = []syscall.Errno{syscall.ENOENT}
+	open.Else = []program.Step{
+		{Call: "mkdirat", Args: []program.Arg{program.FD(rootFD), program.String("dev"), program.Octal(0o755)}, Tolerate: []syscall.Errno{syscall.EEXIST}},
+		openat2(rootFD, "/dev", cloexecPath|unix.O_DIRECTORY, inRoot, devFD),
+	}
+	b.add(say(open, "find /dev in the root"))
+	given := map[string]bool{}
+	for i := range b.cfg.Linux.Devices {
+		given[path.Clean(b.cfg.Linux.Devices[i].Path)] = true
+	}
+	for _, d := range defaultDevices {
+		if !given["/dev/"+d.name] {
+			mode := unix.S_IFCHR | uint32(0o666)
+			b.device("/dev/"+d.name, mode, int(unix.Mkdev(d.major, d.minor)), "every container has it")
+		}
+	}
+	for i := range b.cfg.Linux.Devices {
+		b.configured(i, &b.cfg.Linux.Devices[i])
+	}
+	for _, l := range defaultLinks {
+		b.add(program.Step{Call: "symlinkat", Args: []program.Arg{program.String(l[0]), program.FD(devFD), program.String(l[1])}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it"})
+	}
+	b.add(program.Step{
+		Call: "symlinkat", Args: []program.Arg{program.String("/proc/kcore"), program.FD(devFD), program.String("core")},
+		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it",
+	})
+}
+
+// configured makes one of linux.devices.
+func (b *builder) configured(i int, d *specs.LinuxDevice) {
+	mode := uint32(0o666)
+	if d.FileMode != nil {
+		mode = uint32(*d.FileMode) & 0o7777
+	}
+	switch d.Type {
+	case "b":
+		mode |= unix.S_IFBLK
+	case "p":
+		mode |= unix.S_IFIFO
+	default:
+		mode |= unix.S_IFCHR
+	}
+	label := fmt.Sprintf("linux.devices[%d]", i)
+	b.device(d.Path, mode, int(unix.Mkdev(uint32(d.Major), uint32(d.Minor))), label)
+	if d.UID == nil && d.GID == nil || b.userNS {
+		return
+	}
+	var uid, gid uint32
+	if d.UID != nil {
+		uid = *d.UID
+	}
+	if d.GID != nil {
+		gid = *d.GID
+	}
+	if uid != 0 || gid != 0 {
+		b.add(
+			openat2(rootFD, d.Path, cloexecPath, inRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
+			program.Step{Call: "fchownat", Args: []program.Arg{program.FD(placeFD), program.String(""), program.Int(uid), program.Int(gid), program.Flags(unix.AT_EMPTY_PATH, atFlags)}, Why: label},
+			closeFD(placeFD),
+		)
+	}
+}
+
+// device makes a node, or, where the kernel lets nobody make one, in a user
+// namespace, binds the host's.
+func (b *builder) device(name string, mode uint32, dev int, label string) {
+	if b.userNS {
+		b.add(why(say(cloneTree(program.CWD(), name, false, mntFD), "open the host's %s", name), label+"; a user namespace may not make devices"))
+		b.place(name, false, inRoot, label)
+		b.add(say(attach(mntFD, placeFD), "bind the host's %s", name), closeFD(placeFD), closeFD(mntFD))
+		return
+	}
+	dir, base := devFD, strings.TrimPrefix(path.Clean(name), "/dev/")
+	if strings.Contains(base, "/") {
+		// Its directory is made as that of a mount would be.
+		dir = placeFD
+		b.place(path.Dir(path.Clean(name)), true, inRoot, label)
+		base = path.Base(name)
+	}
+	b.add(program.Step{
+		Call: "mknodat", Args: []program.Arg{program.FD(dir), program.String(base), program.Octal(mode), program.Named(uint64(dev), fmt.Sprintf("makedev(%d, %d)", unix.Major(uint64(dev)), unix.Minor(uint64(dev))))},
+		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: label, Say: "make the device " + name,
+	})
+	if dir == placeFD {
+		b.add(closeFD(placeFD))
+	}
+}
+
+// terminal opens a pseudo terminal of the container's own devpts, hands its
+// master to whoever listens at the console socket, and makes it the child's.
+func (b *builder) terminal() {
+	if !b.proc.Terminal {
+		return
+	}
+	const master, slave program.Slot = "master", "slave"
+	zero := program.Bytes(make([]byte, 4), "0")
+	dir, name := rootFD, "dev/pts/ptmx"
+	if b.hasDevpts() && !b.entering {
+		dir, name = ptsFD, "ptmx"
+	}
+	b.add(why(say(openat2(dir, name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, inRoot, master), "open a pseudo terminal of the container's devpts"), "process.terminal"))
+	if dir == rootFD {
+		// Whatever else stands there in the image is refused (CVE-2025-52565).
+		b.do("process.terminal: it is on a devpts", "fstatfs", program.FD(master), program.Buffer("statfs", 120))
+		b.add(program.Step{Call: "check", Args: program.Check("statfs", 0xffffffff, unix.DEVPTS_SUPER_MAGIC, uint64(syscall.ENOTTY)), Say: "/dev/pts/ptmx is not on a devpts"})
+	}
+	b.add(
+		program.Step{Call: "ioctl", Args: []program.Arg{program.FD(master), program.Named(unix.TIOCSPTLCK, "TIOCSPTLCK"), zero}},
+		program.Step{Call: "ioctl", Yield: slave, Args: []program.Arg{program.FD(master), program.Named(unix.TIOCGPTPEER, "TIOCGPTPEER"), program.Flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, openFlags)}, Why: "by descriptor: no name can be in the way"},
+	)
+	if s := b.proc.ConsoleSize; s != nil {
+		size := []byte{byte(s.Height), byte(s.Height >> 8), byte(s.Width), byte(s.Width >> 8), 0, 0, 0, 0}
+		b.do("process.consoleSize", "ioctl", program.FD(slave), program.Named(unix.TIOCSWINSZ, "TIOCSWINSZ"), program.Bytes(size, fmt.Sprintf("%d rows, %d columns", s.Height, s.Width)))
+	}
+	if u := b.proc.User.UID; u != 0 {
+		b.do("process.user owns its terminal", "fchownat", program.FD(slave), program.String(""), program.Int(u), program.Int(int32(-1)), program.Flags(unix.AT_EMPTY_PATH, atFlags))
+	}
+	if !b.entering {
+		b.console(slave)
+	}
+	b.add(
+		say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(Console), program.FDMessage(master, "/dev/ptmx"), program.Int(0)}, Why: "process.terminal: the console socket gets the master"}, "send the terminal to the console socket"),
+		closeFD(Console), closeFD(master),
+		program.Step{Call: "ioctl", Args: []program.Arg{program.FD(slave), program.Named(unix.TIOCSCTTY, "TIOCSCTTY"), program.Int(0)}, Why: "process.terminal: the controlling terminal"},
+	)
+	for fd := range 3 {
+		b.do("process.terminal", "dup3", program.FD(slave), program.Int(fd), program.Int(0))
+	}
+	b.add(closeFD(slave))
+}
+
+// console binds the terminal over /dev/console.
+func (b *builder) console(slave program.Slot) {
+	if !b.ownDev() {
+		return
+	}
+	b.add(
+		program.Step{Call: "mknodat", Args: []program.Arg{program.FD(devFD), program.String("console"), program.Octal(unix.S_IFREG | 0o600), program.Int(0)}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "process.terminal: /dev/console"},
+		openat2(devFD, "console", cloexecPath|unix.O_NOFOLLOW, inRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
+		why(cloneTree(program.FD(slave), "", false, mntFD), "the terminal itself, never a path (CVE-2025-52565)"),
+		say(attach(mntFD, placeFD), "bind the terminal over /dev/console"),
+		closeFD(mntFD), closeFD(placeFD),
+	)
+}

@@ -1,0 +1,344 @@
+package plan
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/runtime/program"
+)
+
+// nsOrder is the order in which namespaces are joined: the user namespace last,
+// as the others may belong to one above it, which only the runtime's own
+// privileges reach.
+var nsOrder = []struct {
+	kind specs.LinuxNamespaceType
+	flag uint64
+}{
+	{specs.IPCNamespace, unix.CLONE_NEWIPC}, {specs.UTSNamespace, unix.CLONE_NEWUTS},
+	{specs.NetworkNamespace, unix.CLONE_NEWNET}, {specs.PIDNamespace, unix.CLONE_NEWPID},
+	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP}, {specs.TimeNamespace, unix.CLONE_NEWTIME},
+	{specs.MountNamespace, unix.CLONE_NEWNS}, {specs.UserNamespace, unix.CLONE_NEWUSER},
+}
+
+// namespaces reads linux.namespaces.
+func (b *builder) namespaces() error {
+	b.joins = map[uint64]string{}
+	for i, ns := range b.cfg.Linux.Namespaces {
+		var flag uint64
+		for _, o := range nsOrder {
+			if o.kind == ns.Type {
+				flag = o.flag
+			}
+		}
+		switch {
+		case flag == 0:
+			return errdefs.New(errdefs.Invalid, "linux.namespaces[%d]: namespace %q does not exist", i, ns.Type)
+		case b.newNS&flag != 0 || b.joins[flag] != "":
+			return errdefs.New(errdefs.Invalid, "linux.namespaces[%d]: malformed spec file: duplicated ns %q", i, ns.Type)
+		case ns.Path == "":
+			b.newNS |= flag
+		case !strings.HasPrefix(ns.Path, "/"):
+			return errdefs.New(errdefs.Invalid, "linux.namespaces[%d].path: %q is not absolute", i, ns.Path)
+		default:
+			b.joins[flag] = ns.Path
+		}
+	}
+	b.newMount = b.newNS&unix.CLONE_NEWNS != 0
+	b.userNS = (b.newNS&unix.CLONE_NEWUSER != 0) || b.joins[unix.CLONE_NEWUSER] != ""
+	if b.entering {
+		return nil // all this was checked when the container was created
+	}
+	l := b.cfg.Linux
+	switch {
+	case b.newNS&unix.CLONE_NEWTIME != 0 || b.joins[unix.CLONE_NEWTIME] != "" || len(l.TimeOffsets) > 0:
+		return errdefs.New(errdefs.NotImplemented, "linux.namespaces: time namespaces are not supported yet")
+	case b.joins[unix.CLONE_NEWNS] != "" && len(b.cfg.Mounts) > 0 && b.cfg.Root != nil:
+		return errdefs.New(errdefs.NotImplemented, "linux.namespaces: a mount namespace that is joined together with mounts of its own")
+	case b.newNS&unix.CLONE_NEWUSER != 0 && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0):
+		return errdefs.New(errdefs.Invalid, "user namespaces enabled, but no uid/gid mappings found (linux.uidMappings, linux.gidMappings)")
+	case !b.userNS && len(l.UIDMappings)+len(l.GIDMappings) > 0:
+		return errdefs.New(errdefs.Invalid, "user namespace mappings specified, but user namespace isn't enabled in the config")
+	case b.cfg.Hostname != "" && !b.isolated(unix.CLONE_NEWUTS):
+		return errdefs.New(errdefs.Invalid, "unable to set hostname without a private UTS namespace")
+	case b.cfg.Domainname != "" && !b.isolated(unix.CLONE_NEWUTS):
+		return errdefs.New(errdefs.Invalid, "unable to set domainname without a private UTS namespace")
+	}
+	return b.checkSysctls()
+}
+
+// isolated reports whether the container has a namespace that is not the
+// runtime's own.
+func (b *builder) isolated(flag uint64) bool {
+	return b.newNS&flag != 0 || b.joins[flag] != ""
+}
+
+// prologue are the child's first steps, wherever it goes.
+func (b *builder) prologue() {
+	mask := program.Struct(words(0), func() string { return "empty" })
+	b.do("whoever executes /proc/self/exe in a container gets no further (CVE-2019-5736)",
+		"fcntl", program.FD(program.Sync), program.Named(unix.F_GETFD, "F_GETFD"))
+	b.add(
+		why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"),
+		prctl("PR_SET_NAME", unix.PR_SET_NAME, program.String("lade:init")),
+	)
+	b.do("the runtime had them blocked", "rt_sigprocmask", program.Named(unix.SIG_SETMASK, "SIG_SETMASK"), mask, program.Int(0), program.Int(8))
+	b.do("a session of its own", "setsid")
+	b.do("modes are as given below", "umask", program.Octal(0))
+}
+
+// userNamespace makes the child root of its new user namespace.
+func (b *builder) userNamespace() {
+	if b.newNS&unix.CLONE_NEWUSER == 0 || b.joins[unix.CLONE_NEWUSER] != "" {
+		return
+	}
+	b.prog.Early = ambient()
+	b.meet()
+	b.becomeRoot()
+}
+
+// becomeRoot takes the ids of the user namespace's root.
+func (b *builder) becomeRoot() {
+	if len(b.cfg.Linux.GIDMappings) > 0 || b.joins[unix.CLONE_NEWUSER] != "" || b.entering {
+		b.add(
+			why(tolerate(program.Step{Call: "setgroups", Args: []program.Arg{program.Int(0), program.Int(0)}}, syscall.EPERM), "the runtime's groups mean nothing here"),
+		)
+	}
+	zero := program.Int(0)
+	b.do("root of the user namespace", "setresgid", zero, zero, zero)
+	b.do("root of the user namespace", "setresuid", zero, zero, zero)
+	b.add(why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, zero), "a change of user may have undone it"))
+}
+
+// ambient keeps the capabilities in a new user namespace over the execve of
+// the executor: there is no mapping yet, so the child is not root there, and
+// execve leaves only ambient capabilities to one who is not.
+func ambient() []program.Step {
+	const all = 1<<41 - 1
+	steps := []program.Step{capset(all, all, all, "execve must not take away what the user namespace gave")}
+	for c := range uint64(41) {
+		steps = append(steps, prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Int(c)))
+	}
+	return steps
+}
+
+// meet waits for the runtime's release, and joins the cgroups that it made.
+func (b *builder) meet() {
+	if b.met {
+		return
+	}
+	b.met = true
+	b.await("cgroups, mappings and the record of the container are made")
+	for _, d := range b.f.Cgroup.Group.Dirs {
+		if d.V2 {
+			continue // the child was born there
+		}
+		b.joinV1(d.Path)
+	}
+	b.cgroupNamespace()
+}
+
+// await reads the runtime's release.
+func (b *builder) await(text string) {
+	b.do(text, "read", program.FD(program.Sync), program.Buffer("go", 8), program.Int(1))
+	b.add(program.Step{
+		Call: "check", Args: program.Check("go.len", ^uint64(0), 1, uint64(syscall.EPIPE)),
+		Why: "the runtime is gone", Say: "the runtime ended before it released the child",
+	})
+}
+
+func (b *builder) joinV1(dir string) {
+	const fd program.Slot = "tasks"
+	b.add(
+		program.Step{Call: "openat", Yield: fd, Why: "linux.cgroupsPath", Args: []program.Arg{
+			program.CWD(), program.String(dir + "/tasks"), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, openFlags), program.Int(0),
+		}},
+		program.Step{Call: "write", Why: "one that moves itself need not stop all others", Args: []program.Arg{
+			program.FD(fd), program.String("0"), program.Int(1),
+		}},
+		closeFD(fd),
+	)
+}
+
+// cgroupNamespace is made after the cgroups are joined: they are its root.
+func (b *builder) cgroupNamespace() {
+	if b.newNS&unix.CLONE_NEWCGROUP != 0 {
+		b.do("linux.namespaces: cgroup; its root is where the child is now", "unshare", program.Flags(unix.CLONE_NEWCGROUP, cloneFlags))
+	}
+}
+
+func nsSlot(flag uint64) program.Slot {
+	for _, o := range nsOrder {
+		if o.flag == flag {
+			return program.Slot("ns-" + string(o.kind))
+		}
+	}
+	return ""
+}
+
+// openJoins has the runtime open the namespaces that are joined by path. The
+// pid namespace is joined by the runtime's thread: it counts for children only.
+func (b *builder) openJoins() {
+	for _, o := range nsOrder {
+		path, ok := b.joins[o.flag]
+		if !ok {
+			continue
+		}
+		b.prog.Before = append(b.prog.Before, program.Step{
+			Call: "openat", Yield: nsSlot(o.flag), Why: "linux.namespaces: " + string(o.kind),
+			Args: []program.Arg{program.CWD(), program.String(path), program.Flags(unix.O_CLOEXEC, openFlags), program.Int(0)},
+		})
+		if o.flag == unix.CLONE_NEWPID {
+			b.prog.Before = append(b.prog.Before, program.Step{
+				Call: "setns", Why: "linux.namespaces: pid, for the child",
+				Args: []program.Arg{program.FD(nsSlot(o.flag)), program.Flags(o.flag, cloneFlags)},
+			})
+		}
+	}
+}
+
+// joinNamespaces enters the namespaces that are joined by path, and makes the
+// new ones where the user namespace is joined: they shall belong to it.
+func (b *builder) joinNamespaces() {
+	if b.joins[unix.CLONE_NEWUSER] != "" {
+		b.meet()
+	}
+	for _, o := range nsOrder {
+		if b.joins[o.flag] == "" || o.flag == unix.CLONE_NEWPID {
+			continue
+		}
+		b.do("linux.namespaces: "+string(o.kind), "setns", program.FD(nsSlot(o.flag)), program.Flags(o.flag, cloneFlags))
+	}
+	if b.joins[unix.CLONE_NEWUSER] == "" {
+		return
+	}
+	b.becomeRoot()
+	if flags := b.newNS &^ (unix.CLONE_NEWUSER | unix.CLONE_NEWCGROUP); flags != 0 {
+		b.do("new namespaces belong to the user namespace that was joined", "unshare", program.Flags(flags, cloneFlags))
+		if flags&unix.CLONE_NEWPID != 0 {
+			b.again()
+		}
+	}
+}
+
+// again clones once more, as a new pid namespace holds only the children of
+// who unshared it. The runtime is the parent of both.
+func (b *builder) again() {
+	const pid program.Slot = "pid"
+	args := program.Struct(words(unix.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0), func() string { return names(unix.CLONE_PARENT, cloneFlags) })
+	b.do("the first process of the pid namespace", "clone3", args, program.Int(64))
+	b.steps[len(b.steps)-1].Yield = pid
+	b.add(program.Step{
+		Call: "check", Args: []program.Arg{program.SlotAddress(pid), program.Int(^uint64(0)), program.Int(0), program.Int(uint64(syscall.ECHILD))},
+		Tolerate: []syscall.Errno{syscall.ECHILD}, Why: "who got a pid is the parent",
+		Else: []program.Step{
+			{Call: "write", Args: []program.Arg{program.FD(program.Sync), program.SlotAddress(pid), program.Int(8)}, Why: "the runtime adopts the child"},
+			{Call: "exit_group", Args: []program.Arg{program.Int(0)}},
+		},
+	})
+	b.prog.Beside = append(b.prog.Beside, program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child of the child is the container's"})
+	b.add(why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
+}
+
+// networkUp brings up lo in a new network namespace.
+func (b *builder) networkUp() {
+	if b.newNS&unix.CLONE_NEWNET == 0 {
+		return
+	}
+	ifreq := make([]byte, 40)
+	copy(ifreq, "lo")
+	ifreq[16] = unix.IFF_UP
+	const sock program.Slot = "socket"
+	b.add(
+		program.Step{Call: "socket", Yield: sock, Args: []program.Arg{program.Named(unix.AF_INET, "AF_INET"), program.Named(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, "SOCK_DGRAM|SOCK_CLOEXEC"), program.Int(0)}},
+		program.Step{Call: "ioctl", Why: "linux.namespaces: network; lo is up in a new one", Args: []program.Arg{
+			program.FD(sock), program.Named(unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"), program.Bytes(ifreq, "lo, IFF_UP"),
+		}},
+		closeFD(sock),
+	)
+}
+
+// names sets host name and domain name.
+func (b *builder) names() {
+	if n := b.cfg.Hostname; n != "" {
+		b.do("hostname", "sethostname", program.String(n), program.Int(len(n)))
+	}
+	if n := b.cfg.Domainname; n != "" {
+		b.do("domainname", "setdomainname", program.String(n), program.Int(len(n)))
+	}
+}
+
+// mappings are written by the runtime once the child is there.
+func (b *builder) mappings() []program.Step {
+	if b.newNS&unix.CLONE_NEWUSER == 0 || b.joins[unix.CLONE_NEWUSER] != "" {
+		return nil
+	}
+	write := func(file string, maps []specs.LinuxIDMapping, field string) program.Step {
+		var t strings.Builder
+		for _, m := range maps {
+			fmt.Fprintf(&t, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+		}
+		return program.Step{Call: "write_proc", Args: []program.Arg{program.String(file), program.String(t.String())}, Why: field}
+	}
+	return []program.Step{
+		write("uid_map", b.cfg.Linux.UIDMappings, "linux.uidMappings"),
+		write("gid_map", b.cfg.Linux.GIDMappings, "linux.gidMappings"),
+	}
+}
+
+// score sets oom_score_adj from the runtime's side, through the host's proc,
+// which no container can have tampered with (CVE-2025-52881).
+func (b *builder) score() []program.Step {
+	if b.proc.OOMScoreAdj == nil {
+		return nil
+	}
+	return []program.Step{{
+		Call: "write_proc", Why: "process.oomScoreAdj; lowering it takes CAP_SYS_RESOURCE",
+		Args:     []program.Arg{program.String("oom_score_adj"), program.String(strconv.Itoa(*b.proc.OOMScoreAdj))},
+		Tolerate: []syscall.Errno{syscall.EACCES},
+	}}
+}
+
+// runtimeHooks run while the child waits for the second release.
+func (b *builder) runtimeHooks() []program.Step {
+	if !b.hooked() {
+		return nil
+	}
+	steps := []program.Step{
+		{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may make its mounts"},
+		{Call: "await", Args: []program.Arg{program.FD(program.Sync), program.Named('r', "ready")}, Why: "namespaces and mounts are made"},
+	}
+	h := b.cfg.Hooks
+	for _, k := range []struct {
+		name  string
+		hooks []specs.Hook
+	}{{"prestart", h.Prestart}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer}} {
+		for i := range k.hooks {
+			steps = append(steps, program.Step{
+				Call: "hook", Args: []program.Arg{program.String(k.name), program.Strings(append([]string{k.hooks[i].Path}, k.hooks[i].Args...))},
+				Why: fmt.Sprintf("hooks.%s[%d]", k.name, i), Carry: &k.hooks[i],
+			})
+		}
+	}
+	return steps
+}
+
+// hooked reports whether hooks run before the root is entered.
+func (b *builder) hooked() bool {
+	h := b.cfg.Hooks
+	return h != nil && !b.entering && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+}
+
+// hookStop is where the child waits for them.
+func (b *builder) hookStop() {
+	if !b.hooked() {
+		return
+	}
+	b.do("hooks run now", "write", program.FD(program.Sync), program.Bytes([]byte{'r'}, "ready"), program.Int(1))
+	b.await("hooks")
+}

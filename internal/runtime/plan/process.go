@@ -1,0 +1,352 @@
+package plan
+
+import (
+	"encoding/binary"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/capability"
+	"lade/internal/runtime/program"
+)
+
+// process is the tail that a start and an exec share: what the process is
+// given, what is taken from it, and execve.
+func (b *builder) process() error {
+	if err := b.checkProcess(); err != nil {
+		return err
+	}
+	if !b.in.NoKeyring && !b.entering {
+		const joinSession = 1
+		b.add(program.Step{
+			Call: "keyctl", Args: []program.Arg{program.Named(joinSession, "KEYCTL_JOIN_SESSION_KEYRING"), program.String("_ses." + b.in.ID)},
+			Tolerate: []syscall.Errno{syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT, syscall.EACCES}, Why: "a session keyring of its own",
+		})
+	}
+	if err := b.limits(); err != nil {
+		return err
+	}
+	caps, err := b.capabilities()
+	if err != nil {
+		return err
+	}
+	filter, err := b.seccomp()
+	if err != nil {
+		return err
+	}
+	b.bounding(caps.bounding)
+	b.user()
+	// A filter without no_new_privs takes CAP_SYS_ADMIN, which the process
+	// itself may lack: it goes in as late as possible, but before that is gone.
+	early := filter != nil && !b.proc.NoNewPrivileges
+	if early {
+		b.add(capset(b.held(), b.held(), caps.inheritable, "the capabilities that the steps below take"))
+	} else {
+		b.finalCaps(caps)
+	}
+	b.directory()
+	names := b.lookup()
+	if b.proc.NoNewPrivileges {
+		b.add(why(prctl("PR_SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Int(1)), "process.noNewPrivileges"))
+	}
+	b.wait()
+	b.do("process.user.umask", "umask", program.Octal(b.umask()))
+	b.do("nothing but what was asked for is left open (CVE-2024-21626)", "close_range",
+		program.Int(3+b.in.Keep), program.Named(0xffffffff, "~0"), program.Named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
+	b.do("nothing but execve is left", "write", program.FD(program.Report), program.Bytes([]byte{'x'}, "executing"), program.Int(1))
+	if filter != nil {
+		b.add(*filter)
+	}
+	if early {
+		b.finalCaps(caps)
+	}
+	b.execute(names)
+	return nil
+}
+
+func (b *builder) checkProcess() error {
+	p := b.proc
+	switch {
+	case len(p.Args) == 0 || p.Args[0] == "":
+		return errdefs.New(errdefs.Invalid, "process.args must not be empty")
+	case !path.IsAbs(p.Cwd):
+		if p.Cwd == "" {
+			return errdefs.New(errdefs.Invalid, "Cwd property must not be empty")
+		}
+		return errdefs.New(errdefs.Invalid, "Cwd must be an absolute path")
+	case p.User.UID == ^uint32(0) || p.User.GID == ^uint32(0) || slices.Contains(p.User.AdditionalGids, ^uint32(0)):
+		return errdefs.New(errdefs.Invalid, "process.user: the id 4294967295 is nobody's")
+	case p.ApparmorProfile != "":
+		return errdefs.New(errdefs.NotImplemented, "process.apparmorProfile: this runtime or kernel has no AppArmor")
+	case p.SelinuxLabel != "":
+		return errdefs.New(errdefs.NotImplemented, "process.selinuxLabel: this runtime or kernel has no SELinux")
+	case p.Scheduler != nil || p.IOPriority != nil:
+		return errdefs.New(errdefs.NotImplemented, "process.scheduler and process.ioPriority are not supported yet")
+	}
+	for i, s := range slices.Concat(p.Args, p.Env) {
+		if strings.IndexByte(s, 0) >= 0 {
+			return errdefs.New(errdefs.Invalid, "process: string %d of args and env contains a zero byte", i)
+		}
+	}
+	return nil
+}
+
+// limits sets the resource limits.
+func (b *builder) limits() error {
+	for i, r := range b.proc.Rlimits {
+		n, ok := limitNumber(r.Type)
+		if !ok {
+			return errdefs.New(errdefs.Invalid, "process.rlimits[%d]: invalid rlimit type: %s", i, r.Type)
+		}
+		soft, hard, label := r.Soft, r.Hard, fmt.Sprintf("process.rlimits[%d]: %s", i, r.Type)
+		if have, ok := b.f.Limits[n]; ok && hard > have.Max && !b.f.Caps.Has(unix.CAP_SYS_RESOURCE) {
+			// Only CAP_SYS_RESOURCE raises a limit.
+			hard, soft = have.Max, min(soft, have.Max)
+			label += fmt.Sprintf("; the runtime's own limit is %d", have.Max)
+		}
+		b.add(why(say(program.Step{Call: "prlimit64", Args: []program.Arg{
+			program.Int(0), program.Named(uint64(n), r.Type),
+			program.Struct(words(soft, hard), func() string { return fmt.Sprintf("soft %d, hard %d", soft, hard) }),
+			program.Int(0),
+		}}, "set the resource limit %s to %d:%d", r.Type, soft, hard), label))
+	}
+	return nil
+}
+
+// limitNumber returns the number of a resource limit.
+func limitNumber(name string) (int, bool) {
+	i := slices.Index([]string{
+		"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC", "RLIMIT_NOFILE",
+		"RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+	}, name)
+	return i, i >= 0
+}
+
+// LimitNumber returns the number of the resource limit called name.
+func LimitNumber(name string) (int, bool) { return limitNumber(name) }
+
+// capSets are the five sets of a process.
+type capSets struct {
+	bounding, effective, permitted, inheritable, ambient capability.Set
+}
+
+// held returns what the child holds while it works: in a user namespace, all.
+func (b *builder) held() capability.Set {
+	all := capability.Set(2)<<b.f.LastCap - 1
+	if b.userNS {
+		return all
+	}
+	return b.f.Caps & all
+}
+
+// capabilities reads the five sets. One that the runtime does not hold cannot
+// be given; names that nobody knows are an error of the configuration.
+func (b *builder) capabilities() (capSets, error) {
+	c := b.proc.Capabilities
+	if c == nil {
+		c = &specs.LinuxCapabilities{}
+	}
+	var sets capSets
+	for _, s := range []struct {
+		names []string
+		set   *capability.Set
+		field string
+	}{
+		{c.Bounding, &sets.bounding, "bounding"}, {c.Effective, &sets.effective, "effective"}, {c.Permitted, &sets.permitted, "permitted"},
+		{c.Inheritable, &sets.inheritable, "inheritable"}, {c.Ambient, &sets.ambient, "ambient"},
+	} {
+		// The specification: names that cannot be mapped are passed over.
+		set, _ := capability.ParseSet(s.names)
+		*s.set = set & b.held()
+	}
+	// What the kernel would refuse otherwise.
+	sets.effective &= sets.permitted
+	sets.ambient &= sets.permitted & sets.inheritable
+	return sets, nil
+}
+
+// bounding takes away what is not in the bounding set.
+func (b *builder) bounding(keep capability.Set) {
+	first := true
+	for c := range b.f.LastCap + 1 {
+		if keep.Has(c) || !b.userNS && !b.f.Caps.Has(c) {
+			continue
+		}
+		s := prctl("PR_CAPBSET_DROP", unix.PR_CAPBSET_DROP, program.Named(uint64(c), capability.Name(c)))
+		if first {
+			s.Why, first = "process.capabilities.bounding", false
+		}
+		b.add(s)
+	}
+}
+
+// user takes on the process's ids; the capabilities stay for now.
+func (b *builder) user() {
+	u := b.proc.User
+	b.add(why(prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(1)), "the steps below still take capabilities"))
+	groups := make([]byte, 0, 4*len(u.AdditionalGids))
+	for _, g := range u.AdditionalGids {
+		groups = binary.LittleEndian.AppendUint32(groups, g)
+	}
+	list := program.Int(0)
+	if len(groups) > 0 {
+		list = program.Struct(groups, func() string { return strings.Trim(fmt.Sprint(u.AdditionalGids), "[]") })
+	}
+	set := program.Step{Call: "setgroups", Args: []program.Arg{program.Int(len(u.AdditionalGids)), list}, Why: "process.user.additionalGids"}
+	if b.userNS && len(groups) == 0 {
+		set.Tolerate = []syscall.Errno{syscall.EPERM} // where the namespace forbids setgroups
+	}
+	b.add(set)
+	b.add(say(program.Step{Call: "setresgid", Args: []program.Arg{program.Int(u.GID), program.Int(u.GID), program.Int(u.GID)}, Why: "process.user.gid"}, "become group %d", u.GID))
+	b.add(say(program.Step{Call: "setresuid", Args: []program.Arg{program.Int(u.UID), program.Int(u.UID), program.Int(u.UID)}, Why: "process.user.uid"}, "become user %d", u.UID))
+	b.add(prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(0)))
+}
+
+// finalCaps leaves the process what the configuration gives it.
+func (b *builder) finalCaps(c capSets) {
+	b.add(capset(c.effective, c.permitted, c.inheritable, "process.capabilities"))
+	b.add(why(prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_CLEAR_ALL, "PR_CAP_AMBIENT_CLEAR_ALL")), "process.capabilities.ambient"))
+	for n := range b.f.LastCap + 1 {
+		if c.ambient.Has(n) {
+			b.add(why(prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Named(uint64(n), capability.Name(n))), "process.capabilities.ambient"))
+		}
+	}
+}
+
+// capset sets effective, permitted and inheritable capabilities.
+func capset(effective, permitted, inheritable capability.Set, reason string) program.Step {
+	le := binary.LittleEndian
+	header := le.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
+	var data []byte
+	for shift := 0; shift < 64; shift += 32 {
+		for _, s := range []capability.Set{effective, permitted, inheritable} {
+			data = le.AppendUint32(data, uint32(s>>shift))
+		}
+	}
+	text := func() string {
+		return fmt.Sprintf("effective %s; permitted %s; inheritable %s", setText(effective), setText(permitted), setText(inheritable))
+	}
+	return program.Step{Call: "capset", Args: []program.Arg{program.Bytes(header, "v3"), program.Struct(data, text)}, Why: reason}
+}
+
+func setText(s capability.Set) string {
+	switch {
+	case s == 0:
+		return "none"
+	case s == capability.Known:
+		return "all"
+	}
+	return s.String()
+}
+
+// directory enters the working directory as the user, who must be allowed to,
+// and verifies that it lies below the root (CVE-2024-21626).
+func (b *builder) directory() {
+	const cwd, top program.Slot = "cwd", "top"
+	b.add(
+		program.Step{Call: "openat", Yield: top, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(cloexecPath|unix.O_DIRECTORY, openFlags), program.Int(0)}},
+		why(say(openat2(top, b.proc.Cwd, cloexecPath|unix.O_DIRECTORY, inRoot, cwd), "chdir to cwd (%q) set in config.json", b.proc.Cwd), "process.cwd; no link of /proc leads out (CVE-2024-21626)"),
+		say(program.Step{Call: "fchdir", Args: []program.Arg{program.FD(cwd)}, Why: "process.cwd"}, "chdir to cwd (%q) set in config.json", b.proc.Cwd),
+		closeFD(cwd), closeFD(top),
+		program.Step{Call: "getcwd", Args: []program.Arg{program.Buffer("wd", 4096), program.Int(4096)}},
+		program.Step{Call: "check", Args: program.Check("wd", 0xff, '/', uint64(syscall.ENOENT)), Why: "a directory outside of the root has no name here", Say: "current working directory is outside of container mount namespace root -- possible container breakout detected"},
+	)
+}
+
+func (b *builder) umask() uint32 {
+	if b.proc.User.Umask != nil {
+		return *b.proc.User.Umask
+	}
+	return 0o022
+}
+
+// lookup finds the program while the container is being created, so that a
+// missing one is told of by create. It returns the names to execute.
+func (b *builder) lookup() []string {
+	file := b.proc.Args[0]
+	access := func(p string) program.Step {
+		return program.Step{Call: "faccessat2", Args: []program.Arg{program.CWD(), program.String(p), program.Named(unix.X_OK, "X_OK"), program.Flags(unix.AT_EACCESS, atFlags)}, Why: "process.args[0]"}
+	}
+	if strings.Contains(file, "/") {
+		b.add(say(access(file), "exec: %q", file))
+		return []string{file}
+	}
+	var names []string
+	for dir := range strings.SplitSeq(lookupPath(b.proc.Env), ":") {
+		if path.IsAbs(dir) { // a relative one is not searched: neither does Go
+			names = append(names, path.Join(dir, file))
+		}
+	}
+	// Each is asked for only when the one before it was not found.
+	missing := program.Step{
+		Call: "check", Args: []program.Arg{program.Buffer("never", 8), program.Int(0), program.Int(1), program.Int(uint64(syscall.ENOENT))},
+		Why: "process.args[0]", Say: fmt.Sprintf("exec: %q: executable file not found in $PATH", file),
+	}
+	next := []program.Step{missing}
+	for _, p := range slices.Backward(names) {
+		s := tolerate(access(p), syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP)
+		s.Else = next
+		next = []program.Step{s}
+	}
+	b.add(next...)
+	return names
+}
+
+func lookupPath(env []string) string {
+	for _, e := range slices.Backward(env) {
+		if p, ok := strings.CutPrefix(e, "PATH="); ok {
+			return p
+		}
+	}
+	return ""
+}
+
+// execute tries the names in turn, as execvp does.
+func (b *builder) execute(names []string) {
+	env := b.environment()
+	args := program.Strings(b.proc.Args)
+	vector := program.Strings(env)
+	for i, p := range names {
+		s := program.Step{Call: "execve", Args: []program.Arg{program.String(p), args, vector}, Why: "process.args", Say: fmt.Sprintf("exec: %q", b.proc.Args[0])}
+		if i+1 < len(names) {
+			s.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP}
+		}
+		b.add(s)
+	}
+}
+
+// environment adds what every process can count on.
+func (b *builder) environment() []string {
+	env := slices.Clone(b.proc.Env)
+	has := func(name string) bool {
+		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	}
+	if !has("HOME") {
+		home := b.f.Home
+		if home == "" {
+			home = "/"
+		}
+		env = append(env, "HOME="+home)
+	}
+	return env
+}
+
+// wait stops a created container until it is started.
+func (b *builder) wait() {
+	if !b.in.Wait {
+		return
+	}
+	b.do("the container is created", "write", program.FD(program.Sync), program.Bytes([]byte{'c'}, "created"), program.Int(1))
+	b.add(
+		program.Step{Call: "accept4", Yield: program.Report, Args: []program.Arg{program.FD(Listen), program.Int(0), program.Int(0), program.Named(unix.SOCK_CLOEXEC, "SOCK_CLOEXEC")}, Why: "start connects; from here on it hears what goes wrong"},
+		closeFD(Listen), closeFD(program.Sync),
+	)
+	b.do("start", "read", program.FD(program.Report), program.Buffer("started", 8), program.Int(1))
+	b.add(program.Step{Call: "check", Args: program.Check("started.len", ^uint64(0), 1, uint64(syscall.EPIPE)), Say: "start ended before it started the container"})
+}

@@ -1,0 +1,244 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/runtime/program"
+)
+
+// protect masks paths and makes others read-only.
+func (b *builder) protect() {
+	l := b.cfg.Linux
+	if len(l.MaskedPaths) > 0 {
+		// The host's /dev/null, taken before the root is entered: one in the
+		// container could be anything (CVE-2025-31133).
+		open := program.Step{Call: "openat", Yield: nullFD, Why: "linux.maskedPaths: the host's own, never the container's (CVE-2025-31133)", Args: []program.Arg{
+			program.CWD(), program.String("/dev/null"), program.Flags(cloexecPath|unix.O_NOFOLLOW, openFlags), program.Int(0),
+		}}
+		b.add(open)
+	}
+	for i, p := range l.MaskedPaths {
+		b.mask(i, p)
+	}
+	if len(l.MaskedPaths) > 0 {
+		b.add(closeFD(nullFD))
+	}
+	for i, p := range l.ReadonlyPaths {
+		b.add(b.readonlyPath(p, fmt.Sprintf("linux.readonlyPaths[%d]", i)))
+	}
+	b.readonlyDev()
+}
+
+// mask lays the host's /dev/null over a file, or an empty directory over a
+// directory. A path that does not exist need not be masked.
+func (b *builder) mask(i int, p string) {
+	cover := func(first ...program.Step) []program.Step {
+		return append(first, say(attach(mntFD, placeFD), "mask %s", p), closeFD(mntFD), closeFD(placeFD))
+	}
+	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+	file := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
+	file.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
+	file.Then = cover(cloneTree(program.FD(nullFD), "", false, mntFD))
+	dir := openat2(rootFD, p, cloexecPath|unix.O_DIRECTORY, inRoot, placeFD)
+	dir.Why = fmt.Sprintf("linux.maskedPaths[%d]", i)
+	dir.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
+	dir.Then = cover(newFS("tmpfs", "tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}, attr, mntFD)...)
+	dir.Else = []program.Step{file}
+	b.add(dir)
+}
+
+// readonlyPath lays a read-only copy of a part of the tree over itself.
+func (b *builder) readonlyPath(p, label string) program.Step {
+	open := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
+	open.Why = label
+	open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
+	open.Then = []program.Step{
+		cloneTree(program.FD(placeFD), "", true, mntFD),
+		say(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make %s read-only", p),
+		say(attach(mntFD, placeFD), "make %s read-only", p),
+		closeFD(mntFD),
+		closeFD(placeFD),
+	}
+	return open
+}
+
+// readonlyDev makes a /dev read-only that was asked to be, now that it is full.
+func (b *builder) readonlyDev() {
+	for i := range b.cfg.Mounts {
+		m := &b.cfg.Mounts[i]
+		o, err := parseOptions(i, m)
+		if err == nil && path.Clean(m.Destination) == "/dev" && !o.bind && o.readonly {
+			b.add(
+				openat2(rootFD, "/dev", cloexecPath, inRoot, placeFD),
+				why(setAttr(placeFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), fmt.Sprintf("mounts[%d]: ro", i)),
+				closeFD(placeFD),
+			)
+		}
+	}
+}
+
+// cgroupMounts shows the container its cgroups. The child has joined them.
+func (b *builder) cgroupMounts() error {
+	for i := range b.cfg.Mounts {
+		m := &b.cfg.Mounts[i]
+		o, err := parseOptions(i, m)
+		if err != nil {
+			return err
+		}
+		if o.bind || m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		label := fmt.Sprintf("mounts[%d]: %s", i, m.Destination)
+		if b.f.Layout.Unified() || m.Type == "cgroup2" {
+			for _, s := range newFS("cgroup2", "cgroup", nil, o.set|o.rset, mntFD) {
+				b.add(why(say(s, "mount cgroup2 at %s", m.Destination), label))
+			}
+			b.place(m.Destination, true, inRoot, label)
+			b.add(attach(mntFD, placeFD), closeFD(placeFD), closeFD(mntFD))
+			continue
+		}
+		b.cgroupV1(m, o, label)
+	}
+	return nil
+}
+
+// cgroupV1 makes a tmpfs with one mount for each hierarchy: of the hierarchy
+// itself, where a cgroup namespace hides what is above the container, and of
+// the container's own directory otherwise.
+func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
+	const top program.Slot = "cgroups"
+	attr := o.set | o.rset
+	for _, s := range newFS("tmpfs", "tmpfs", []string{"mode=755"}, attr&^unix.MOUNT_ATTR_RDONLY, top) {
+		b.add(why(s, label))
+	}
+	b.place(m.Destination, true, inRoot, label)
+	b.add(say(attach(top, placeFD), "mount the cgroups at %s", m.Destination), closeFD(placeFD))
+	for _, h := range b.f.Layout.Hierarchies {
+		if h.V2 {
+			continue
+		}
+		dir := b.groupDir(h.Controllers)
+		named := len(h.Controllers) == 0
+		if named {
+			dir = b.namedDir(h.Mount)
+		}
+		if dir == "" {
+			continue
+		}
+		name := path.Base(h.Mount)
+		if b.isolated(unix.CLONE_NEWCGROUP) {
+			options := h.Controllers
+			if named {
+				options = []string{"none", "name=" + h.Name}
+			} else if h.NoPrefix {
+				options = append(slices.Clone(options), "noprefix")
+			}
+			b.add(newFS("cgroup", "cgroup", options, attr, mntFD)...)
+		} else {
+			b.add(cloneTree(program.CWD(), dir, false, mntFD), setAttr(mntFD, attr, 0, unix.MS_SLAVE, false))
+		}
+		b.add(
+			program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(top), program.String(name), program.Octal(0o755)}},
+			openat2(top, name, cloexecPath, inRoot, placeFD),
+			say(attach(mntFD, placeFD), "mount the cgroup of %s at %s", name, m.Destination),
+			closeFD(placeFD), closeFD(mntFD),
+		)
+		if strings.Contains(name, ",") {
+			for _, c := range h.Controllers {
+				b.add(program.Step{Call: "symlinkat", Args: []program.Arg{program.String(name), program.FD(top), program.String(c)}, Tolerate: []syscall.Errno{syscall.EEXIST}})
+			}
+		}
+	}
+	if attr&unix.MOUNT_ATTR_RDONLY != 0 {
+		b.add(setAttr(top, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
+	}
+	b.add(closeFD(top))
+}
+
+// groupDir returns the container's directory in the hierarchy of a controller.
+func (b *builder) groupDir(controllers []string) string {
+	for _, d := range b.f.Cgroup.Group.Dirs {
+		if !d.V2 && len(controllers) > 0 && slices.Contains(d.Controllers, controllers[0]) {
+			return d.Path
+		}
+	}
+	return ""
+}
+
+// namedDir returns the container's directory below a named hierarchy's mount.
+func (b *builder) namedDir(mount string) string {
+	for _, d := range b.f.Cgroup.Group.Dirs {
+		if !d.V2 && len(d.Controllers) == 0 && strings.HasPrefix(d.Path, mount+"/") {
+			return d.Path
+		}
+	}
+	return ""
+}
+
+// workdir makes the working directory where the image has none.
+func (b *builder) workdir() {
+	if cwd := b.proc.Cwd; path.IsAbs(cwd) && path.Clean(cwd) != "/" {
+		open := openat2(rootFD, cwd, cloexecPath, inRoot, placeFD)
+		open.Why = "process.cwd is made where it is missing"
+		// What is wrong with it besides, the process itself will find, as its user.
+		open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EACCES, syscall.EXDEV}
+		open.Else = makePath(cwd, true, inRoot)
+		for i := range open.Else {
+			s := &open.Else[i]
+			s.Tolerate = []syscall.Errno{
+				syscall.EEXIST, syscall.ENOENT, syscall.ENOTDIR, syscall.EROFS, syscall.EACCES,
+				syscall.EPERM, syscall.ELOOP, syscall.EBADF, syscall.EXDEV, syscall.EOVERFLOW,
+			}
+		}
+		b.add(open)
+		b.add(why(tolerate(closeFD(placeFD), syscall.EBADF), "if there is one"))
+	}
+}
+
+// enter makes the root the root.
+func (b *builder) enter() {
+	b.do("root.path", "fchdir", program.FD(rootFD))
+	if b.in.NoPivot {
+		b.add(
+			why(mount(".", "/", unix.MS_MOVE), "--no-pivot"),
+			program.Step{Call: "chroot", Args: []program.Arg{program.String(".")}, Why: "--no-pivot"},
+		)
+	} else {
+		dot := program.String(".")
+		b.do("the old root comes to lie over the new one", "pivot_root", dot, dot)
+		b.add(
+			why(mount("", ".", unix.MS_SLAVE|unix.MS_REC), "taking the old root away must not reach the host"),
+			program.Step{Call: "umount2", Args: []program.Arg{dot, program.Named(unix.MNT_DETACH, "MNT_DETACH")}, Why: "nothing of the host is left"},
+		)
+	}
+	b.do("the directory is inside the root", "chdir", program.String("/"))
+	if p := b.cfg.Linux.RootfsPropagation; p != "" {
+		if f, rec, ok := propagation(p); ok && (f == unix.MS_SHARED || f == unix.MS_UNBINDABLE) {
+			flags := f
+			if rec {
+				flags |= unix.MS_REC
+			}
+			b.add(why(mount("", "/", flags), "linux.rootfsPropagation"))
+		}
+	}
+	if b.cfg.Root.Readonly {
+		b.add(why(setAttr(rootFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), "root.readonly"))
+	}
+	b.add(closeFD(rootFD))
+}
+
+// checkRoot refuses a configuration without a root.
+func checkRoot(c *specs.Spec) error {
+	if c.Root == nil || c.Root.Path == "" {
+		return errdefs.New(errdefs.Invalid, "root.path must not be empty")
+	}
+	return nil
+}
