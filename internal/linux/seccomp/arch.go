@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -29,13 +28,24 @@ type call struct {
 	numbers [archCount]int32
 }
 
-// lookup returns the numbers of a system call, or nil.
+// lookup returns the numbers of a system call, or nil. Every name of a profile
+// comes by here while a container starts: hence a table made beforehand.
 func lookup(name string) *[archCount]int32 {
-	i, found := slices.BinarySearchFunc(calls[:], name, func(c call, name string) int { return cmp.Compare(c.name, name) })
-	if !found {
-		return nil
+	for h := hash(name) % uint32(len(buckets)); buckets[h] != 0; h = (h + 1) % uint32(len(buckets)) {
+		if c := &calls[buckets[h]-1]; c.name == name {
+			return &c.numbers
+		}
 	}
-	return &calls[i].numbers
+	return nil
+}
+
+// hash is FNV-1a, with the upper bits folded in.
+func hash(name string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return h ^ h>>15
 }
 
 // x32Bit is set in the numbers of x32's calls, which share amd64's entry.

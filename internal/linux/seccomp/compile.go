@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"maps"
 	"math"
 	"slices"
 
@@ -35,7 +34,7 @@ type span struct {
 // assemble writes the program: which entry, then which number, then which
 // arguments.
 func (p *profile) assemble() ([]unix.SockFilter, error) {
-	var a assembler
+	a := assembler{rev: make([]unix.SockFilter, 0, 512)}
 	// x32 calls come through amd64's entry, so that they are in its tree.
 	var entries []arch
 	for _, x := range p.archs {
@@ -77,7 +76,7 @@ func (p *profile) spans(x arch) []span {
 // columnSpans appends the ranges of one architecture's calls.
 func (p *profile) columnSpans(x arch, spans []span) []span {
 	next := x.base()
-	for _, n := range slices.Sorted(maps.Keys(p.calls[x])) {
+	p.calls[x].all(func(n uint32, o int) {
 		at := x.base() + n
 		if x == archARM && at > armPrivate && next < armPrivate {
 			spans = appendSpan(spans, next, outcome{action: p.newer(x)})
@@ -86,9 +85,9 @@ func (p *profile) columnSpans(x arch, spans []span) []span {
 		if at > next {
 			spans = appendSpan(spans, next, outcome{action: p.fallback})
 		}
-		spans = appendSpan(spans, at, p.outcomes[p.calls[x][n]])
+		spans = appendSpan(spans, at, p.outcomes[o])
 		next = at + 1
-	}
+	})
 	return appendSpan(spans, next, outcome{action: p.newer(x)})
 }
 
@@ -98,7 +97,7 @@ func (p *profile) newer(x arch) uint32 {
 	case unix.SECCOMP_RET_ALLOW, unix.SECCOMP_RET_LOG, unix.SECCOMP_RET_TRACE:
 		return p.fallback
 	}
-	if len(p.calls[x]) == 0 {
+	if !p.calls[x].some {
 		return p.fallback
 	}
 	return unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
@@ -118,7 +117,10 @@ type label int
 // assembler writes a program from its end to its beginning, so that the
 // distance of every jump, which can only go forward, is known when it is
 // written.
-type assembler struct{ rev []unix.SockFilter }
+type assembler struct {
+	rev  []unix.SockFilter
+	ends []label // where the program ends, the last written last
+}
 
 func (a *assembler) emit(code uint16, k uint32) label {
 	a.rev = append(a.rev, unix.SockFilter{Code: code, K: k})
@@ -129,12 +131,16 @@ func (a *assembler) emit(code uint16, k uint32) label {
 // it is in reach of a short jump.
 func (a *assembler) ret(action uint32) label {
 	const reach = 200
-	for i := len(a.rev) - 1; i >= max(0, len(a.rev)-reach); i-- {
-		if a.rev[i].Code == unix.BPF_RET|unix.BPF_K && a.rev[i].K == action {
-			return label(i)
+	for _, l := range slices.Backward(a.ends) {
+		if len(a.rev)-int(l) > reach {
+			break
+		}
+		if a.rev[l].K == action {
+			return l
 		}
 	}
-	return a.emit(unix.BPF_RET|unix.BPF_K, action)
+	a.ends = append(a.ends, a.emit(unix.BPF_RET|unix.BPF_K, action))
+	return a.ends[len(a.ends)-1]
 }
 
 // load fetches a word of struct seccomp_data and goes on at then.
@@ -158,6 +164,7 @@ func (a *assembler) near(l *label, ahead int) {
 	}
 	if in := a.rev[*l]; in.Code == unix.BPF_RET|unix.BPF_K {
 		*l = a.emit(in.Code, in.K)
+		a.ends = append(a.ends, *l)
 		return
 	}
 	*l = a.emit(unix.BPF_JMP|unix.BPF_JA, uint32(len(a.rev)-1-int(*l)))
@@ -223,11 +230,9 @@ func (a *assembler) condition(c condition, x arch, yes, no label) label {
 
 // threeWay compares a word with k.
 func (a *assembler) threeWay(k, offset uint32, above, equal, below label) label {
-	rest := below
+	rest := equal // nothing is below 0
 	if k > 0 {
 		rest = a.jump(unix.BPF_JEQ, k, equal, below)
-	} else {
-		rest = equal
 	}
 	return a.load(offset, a.jump(unix.BPF_JGT, k, above, rest))
 }

@@ -40,6 +40,18 @@ const armOwn = `breakpoint cacheflush usr26 usr32 set_tls get_tls`
 // noCalls are names in x/sys that are no system calls.
 const noCalls = `arch_specific_syscall syscall_mask`
 
+// size is that of the hash table: more than twice the number of names.
+const size = 2048
+
+// hash must be the one in arch.go.
+func hash(name string) uint32 {
+	h := uint32(2166136261)
+	for i := range len(name) {
+		h = (h ^ uint32(name[i])) * 16777619
+	}
+	return h ^ h>>15
+}
+
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
@@ -111,7 +123,25 @@ func run() error {
 		}
 		fmt.Fprintf(&b, "}},\n")
 	}
-	fmt.Fprintf(&b, "}\n")
+	fmt.Fprintf(&b, "}\n\n")
+	fmt.Fprintf(&b, "// buckets holds, where hash says or in the next free place after it, one more\n")
+	fmt.Fprintf(&b, "// than a name's place in calls.\n")
+	fmt.Fprintf(&b, "var buckets = [%d]uint16{", size)
+	index := make([]int, size)
+	for i, name := range names {
+		h := hash(name) % size
+		for index[h] != 0 {
+			h = (h + 1) % size
+		}
+		index[h] = i + 1
+	}
+	for i, n := range index {
+		if i%24 == 0 {
+			fmt.Fprintf(&b, "\n\t")
+		}
+		fmt.Fprintf(&b, "%d, ", n)
+	}
+	fmt.Fprintf(&b, "\n}\n")
 	src, err := format.Source(b.Bytes())
 	if err != nil {
 		return err

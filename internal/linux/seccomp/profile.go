@@ -51,10 +51,43 @@ type outcome struct {
 type profile struct {
 	native   arch
 	archs    []arch
-	fallback uint32                    // the default action
-	calls    [archCount]map[uint32]int // number to index in outcomes
+	fallback uint32 // the default action
+	calls    [archCount]numbered
 	outcomes []outcome
 	notify   bool
+}
+
+// numbered holds, for the calls of one architecture that the configuration
+// names, one more than their place in profile.outcomes.
+type numbered struct {
+	low  [lowCalls]uint16 // by number
+	own  [16]uint16       // arm's own, from armPrivate on
+	some bool
+}
+
+// lowCalls is more than the highest number of any call but arm's own.
+const lowCalls = 640
+
+// slot returns the place for a call's number.
+func (n *numbered) slot(number uint32) *uint16 {
+	if number < armPrivate {
+		return &n.low[number]
+	}
+	return &n.own[number-armPrivate]
+}
+
+// all calls f for every call that is named, by number.
+func (n *numbered) all(f func(number uint32, outcome int)) {
+	for i, o := range n.low {
+		if o > 0 {
+			f(uint32(i), int(o)-1)
+		}
+	}
+	for i, o := range n.own {
+		if o > 0 {
+			f(armPrivate+uint32(i), int(o)-1)
+		}
+	}
 }
 
 // Compile returns the filter for a configuration, or nil where it asks for
@@ -136,9 +169,6 @@ func parse(s *specs.LinuxSeccomp, h Host) (*profile, error) {
 	if s.DefaultAction == specs.ActNotify {
 		return nil, errdefs.New(errdefs.Invalid, "SCMP_ACT_NOTIFY cannot be used as default action")
 	}
-	for _, a := range p.archs {
-		p.calls[a] = make(map[uint32]int, 512)
-	}
 	for i, c := range s.Syscalls {
 		if err := p.addCall(c); err != nil {
 			return nil, errdefs.New(errdefs.Invalid, "seccomp rule %d: %w", i, err)
@@ -177,7 +207,10 @@ func (p *profile) addCall(c specs.LinuxSyscall) error {
 				p.add(a, uint32(n), rules)
 			}
 		}
-		if through, number := multiplexed(name); through != "" && len(c.Args) == 0 && slices.Contains(p.archs, archX86) {
+		if len(c.Args) > 0 || !slices.Contains(p.archs, archX86) {
+			continue
+		}
+		if through, number := multiplexed(name); through != "" {
 			only := condition{index: 0, op: specs.OpEqualTo, mask: 0xffff, value: uint64(number)}
 			p.add(archX86, uint32(lookup(through)[archX86]), []rule{{[]condition{only}, action}})
 		}
@@ -188,22 +221,37 @@ func (p *profile) addCall(c specs.LinuxSyscall) error {
 // add adds rules to a system call. That a rule is there makes the call known,
 // even where the rule changes nothing.
 func (p *profile) add(a arch, number uint32, rules []rule) {
-	i, ok := p.calls[a][number]
-	if !ok {
-		i = len(p.outcomes)
-		p.calls[a][number] = i
-		p.outcomes = append(p.outcomes, outcome{action: p.fallback})
+	calls := &p.calls[a]
+	calls.some = true
+	slot := calls.slot(number)
+	if *slot == 0 {
+		*slot = p.plain(outcome{action: p.fallback})
 	}
-	o := &p.outcomes[i]
 	for _, r := range rules {
+		o := &p.outcomes[*slot-1]
 		switch {
 		case o.always || r.action == p.fallback:
 		case len(r.conditions) == 0:
-			*o = outcome{action: r.action, always: true}
+			*slot = p.plain(outcome{action: r.action, always: true})
+		case len(o.rules) == 0:
+			p.outcomes = append(p.outcomes, outcome{action: p.fallback, rules: []rule{r}})
+			*slot = uint16(len(p.outcomes))
 		default:
 			o.rules = append(o.rules, r)
 		}
 	}
+}
+
+// plain returns one more than the place of an outcome without conditional
+// rules. All calls with the same one share it: there are hundreds.
+func (p *profile) plain(o outcome) uint16 {
+	for i := range p.outcomes {
+		if have := &p.outcomes[i]; have.action == o.action && have.always == o.always && len(have.rules) == 0 {
+			return uint16(i + 1)
+		}
+	}
+	p.outcomes = append(p.outcomes, o)
+	return uint16(len(p.outcomes))
 }
 
 // parseArgs returns the rules that the conditions of one entry make.
