@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -462,4 +463,51 @@ func FuzzFilters(f *testing.F) {
 		_, _ = c.integer("t", 0)
 		_, _, _ = c.size()
 	})
+}
+
+// TestAbortedSessions has clients leave at once, a thousand times: neither
+// goroutines nor descriptors may gather (CVE-2025-64329 and the like).
+func TestAbortedSessions(t *testing.T) {
+	var sessions sync.WaitGroup
+	f := echoService(false, &sessions)
+	unix := serve(t, f)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, l, handler(f))
+	descriptors := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	goroutines, fds := runtime.NumGoroutine(), descriptors()
+	for i := range 1000 {
+		network, addr := "unix", unix
+		if i%2 == 0 {
+			network, addr = "tcp", l.Addr().String()
+		}
+		c, err := net.Dial(network, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(c, attachUpgrade[:len(attachUpgrade)-i%3]) // a third of them do not even end their request
+		_ = c.Close()
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); ; {
+		g, d := runtime.NumGoroutine(), descriptors()
+		if g <= goroutines && d <= fds {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%d goroutines, %d descriptors; %d and %d before", g, d, goroutines, fds)
+		}
+	}
+	sessions.Wait()
 }
