@@ -1,0 +1,66 @@
+package request
+
+import (
+	"strconv"
+	"strings"
+
+	"lade/internal/errdefs"
+)
+
+// signalNames returns Linux' signals by number, as on all architectures that
+// Lade runs on.
+func signalNames() []string {
+	return []string{
+		"", "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
+		"STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+	}
+}
+
+const (
+	rtMin = 34 // as glibc counts: it keeps 32 and 33 for itself
+	rtMax = 64
+)
+
+// ParseSignal reads a signal's number or name, with or without SIG.
+func ParseSignal(s string) (int, error) {
+	bad := errdefs.New(errdefs.Invalid, "invalid signal: %s", s)
+	if n, err := strconv.Atoi(s); err == nil {
+		if n < 1 || n > rtMax || s[0] == '+' {
+			return 0, bad
+		}
+		return n, nil
+	}
+	name := strings.TrimPrefix(strings.ToUpper(s), "SIG")
+	for n, known := range signalNames() {
+		if n > 0 && known == name {
+			return n, nil
+		}
+	}
+	switch name {
+	case "IOT":
+		return 6, nil
+	case "CLD":
+		return 17, nil
+	case "POLL":
+		return 29, nil
+	}
+	for _, rt := range []struct {
+		name string
+		base int
+		sign int
+	}{{"RTMIN", rtMin, 1}, {"RTMAX", rtMax, -1}} {
+		rest, ok := strings.CutPrefix(name, rt.name)
+		if !ok {
+			continue
+		}
+		if rest == "" {
+			return rt.base, nil
+		}
+		n, err := strconv.Atoi(rest)
+		if err != nil || n == 0 || (n > 0) != (rt.sign > 0) || rt.base+n < rtMin || rt.base+n > rtMax {
+			return 0, bad
+		}
+		return rt.base + n, nil
+	}
+	return 0, bad
+}
