@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/exec"
+	"lade/internal/engine/network"
+	"lade/internal/shim"
+)
+
+// The services do not know each other. What follows gives each the form that
+// another asks for.
+
+// shims starts and finds shims for package container.
+type shims struct{ program string }
+
+func (s shims) Launch(ctx context.Context, cfg shim.Config, attach []shim.Attach) (container.Shim, error) {
+	c, err := shim.Launch(ctx, s.program, cfg, attach)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (s shims) Dial(ctx context.Context, bundle string) (container.Shim, error) {
+	c, err := shim.Dial(ctx, bundle)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// execTargets finds running containers for package exec.
+type execTargets struct{ containers *container.Service }
+
+func (e execTargets) Target(ctx context.Context, ref string) (exec.Target, error) {
+	t, err := e.containers.ExecTarget(ctx, ref)
+	if err != nil {
+		return exec.Target{}, err
+	}
+	return exec.Target{ID: t.ID, Bundle: t.Bundle, Shim: t.Shim, Ended: t.Ended, Process: t.Process}, nil
+}
+
+// networkOf connects containers for package container; nil without networks.
+func networkOf(s *network.Service) container.Network {
+	if s == nil {
+		return nil
+	}
+	return endpoints{s}
+}
+
+type endpoints struct{ networks *network.Service }
+
+func (e endpoints) Attach(ctx context.Context, id string, pid int) (container.Endpoint, error) {
+	p, err := e.networks.Attach(ctx, id, pid)
+	if err != nil {
+		return container.Endpoint{}, err
+	}
+	return container.Endpoint{
+		Network: p.Network, Address: netip.PrefixFrom(p.IPAddress, p.PrefixLen).String(), Gateway: p.Gateway.String(), MAC: p.MacAddress,
+	}, nil
+}
+
+func (e endpoints) Detach(ctx context.Context, id string) error { return e.networks.Detach(ctx, id) }

@@ -1,0 +1,206 @@
+// Package daemon constructs the engine's services and connects them. It is the
+// only place that knows all of them; Run is written to be read from top to
+// bottom.
+//
+// An engine owns its state directory by a lock, brings what it knows up to
+// date with what an engine before it left, and only then answers on its
+// socket. It ends at SIGTERM; containers run on.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"lade/internal/atomicfile"
+	"lade/internal/engine/container"
+	"lade/internal/engine/container/hostfacts"
+	"lade/internal/engine/container/request"
+	"lade/internal/engine/exec"
+	"lade/internal/engine/network"
+	"lade/internal/engine/system"
+	"lade/internal/ident"
+	"lade/internal/metadata"
+	"lade/internal/server/dockerapi"
+	"lade/internal/snapshot"
+)
+
+// shutdownTimeout bounds how long requests may take to end.
+const shutdownTimeout = 5 * time.Second
+
+// Run runs an engine until ctx ends. ready is called once the engine answers.
+func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err error) {
+	var open closers
+	defer func() { err = errors.Join(err, open.close()) }()
+
+	// What belongs to this engine alone.
+	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
+	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make the engine's directories: %w", err)
+		}
+	}
+	lock, err := takeLock(filepath.Join(o.StateDir, "laded.lock"))
+	if err != nil {
+		return err
+	}
+	open.add(lock)
+	durable, err := metadata.Open(filepath.Join(o.DataRoot, "lade.db"), metadata.Options{})
+	if err != nil {
+		return err
+	}
+	open.add(durable)
+	boot, err := metadata.Open(filepath.Join(o.StateDir, "boot.db"), metadata.Options{Boot: true})
+	if err != nil {
+		return err
+	}
+	open.add(boot)
+
+	// Facts of the machine, and the programs beside this one.
+	host, err := hostfacts.Detect()
+	if err != nil {
+		return fmt.Errorf("look at the machine: %w", err)
+	}
+	programs, err := findPrograms(o.Runtime)
+	if err != nil {
+		return err
+	}
+
+	// Images.
+	layers, err := snapshot.Open(o.DataRoot, snapshot.Options{})
+	if err != nil {
+		return err
+	}
+	images, err := newImages(o, durable, layers, log)
+	if err != nil {
+		return err
+	}
+
+	// Networks. Without the rights to make them, containers have none.
+	bridge, err := network.New(network.Options{Records: boot, Log: log})
+	if err != nil {
+		log.Warn("containers have no networks", "err", err)
+		bridge = nil
+	} else {
+		open.add(bridge)
+	}
+
+	// Containers, and what is done in them.
+	containers, err := container.New(container.Config{
+		DataDir: o.DataRoot, StateDir: o.StateDir, Durable: durable, Boot: boot,
+		Images: images.pins, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge),
+		Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	open.add(containers)
+	execs := exec.New(exec.Config{Containers: execTargets{containers}, StateDir: o.StateDir, DetachKeys: request.DetachKeys})
+
+	// What an engine before this one left.
+	if err := containers.Adopt(ctx); err != nil {
+		return err
+	}
+	if bridge != nil {
+		if err := bridge.Recover(ctx, containers.Running()); err != nil {
+			log.Error("take over the networks", "err", err)
+		}
+	}
+	images.sweep()
+
+	sys, err := newSystem(o, host, programs, layers, images, containers)
+	if err != nil {
+		return err
+	}
+	services := dockerapi.Services{
+		Lifecycle: containers, States: containers, Streams: containers, Execs: execs, System: sys, Log: log,
+	}
+	if bridge != nil {
+		services.Networks = bridge
+	}
+	images.serve(&services)
+	return serve(ctx, o, dockerapi.New(services), log, ready)
+}
+
+// serve answers requests until ctx ends.
+func serve(ctx context.Context, o Options, h http.Handler, log *slog.Logger, ready func()) error {
+	listener, err := listen(o)
+	if err != nil {
+		return err
+	}
+	requests, leave := context.WithCancel(context.WithoutCancel(ctx))
+	defer leave()
+	server := dockerapi.Server(requests, h, log)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	log.Info("the engine answers", "socket", listener.Addr().String(), "pid", os.Getpid())
+	ready()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	leave() // clients that follow or wait would hold the engine
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(end); err != nil {
+		log.Warn("requests were cut off", "err", err)
+		_ = server.Close()
+	}
+	return nil
+}
+
+func newSystem(o Options, host hostfacts.Host, p programs, layers *snapshot.Store, images *images, containers *container.Service) (*system.Service, error) {
+	id, err := engineID(filepath.Join(o.DataRoot, "engine-id"))
+	if err != nil {
+		return nil, err
+	}
+	kind, why := layers.Kind()
+	cfg := system.Config{
+		ID: id, DataDir: o.DataRoot, Init: filepath.Base(p.init), Runtimes: map[string]string{}, Default: p.runtimes[0].Name,
+		Layers: string(kind), LayersWhy: why, CgroupVersion: "1", UserNamespaces: host.UserNamespaces,
+		Containers: func(context.Context) (system.Counts, error) {
+			running, paused, stopped := containers.Counts()
+			return system.Counts{Running: running, Paused: paused, Stopped: stopped}, nil
+		},
+		Images: images.count,
+	}
+	for _, r := range p.runtimes {
+		cfg.Runtimes[r.Name] = r.Program
+	}
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		cfg.CgroupVersion = "2"
+	}
+	return system.New(cfg), nil
+}
+
+// engineID returns the engine's id, which is made once for a data root.
+func engineID(path string) (string, error) {
+	raw, err := os.ReadFile(path)
+	if id := strings.TrimSpace(string(raw)); err == nil && ident.IsID(id) {
+		return id, nil
+	}
+	id := ident.New()
+	return id, atomicfile.Write(path, []byte(id+"\n"), atomicfile.Options{})
+}
+
+// closers are closed in the reverse order.
+type closers []io.Closer
+
+func (c *closers) add(x io.Closer) { *c = append(*c, x) }
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		errs = append(errs, (*c)[i].Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,83 @@
+package daemon
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/pflag"
+
+	"lade/api"
+	"lade/internal/errdefs"
+)
+
+// Options say where an engine lives and what it uses. Flags go before the
+// environment, and that before what the user's id suggests.
+type Options struct {
+	Host     string // unix:///path
+	DataRoot string // what must survive a reboot
+	StateDir string // what must not
+	Runtime  string // the default OCI runtime: a name, a path, or NAME=PATH
+	LogLevel slog.Level
+	Version  bool
+}
+
+// ParseOptions reads the command line.
+func ParseOptions(args []string, getenv func(string) string) (Options, error) {
+	o := Options{Host: getenv(api.EnvHost), DataRoot: getenv(api.EnvDataRoot), StateDir: getenv(api.EnvStateDir)}
+	var level string
+	f := pflag.NewFlagSet("laded", pflag.ContinueOnError)
+	f.StringVarP(&o.Host, "host", "H", o.Host, "where to listen: unix:///path")
+	f.StringVar(&o.DataRoot, "data-root", o.DataRoot, "directory of images and containers")
+	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "directory of what ends with the boot")
+	f.StringVar(&o.Runtime, "runtime", "", "default OCI runtime: NAME, PATH or NAME=PATH")
+	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.BoolVarP(&o.Version, "version", "v", false, "print the version and leave")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, errdefs.Hint(errdefs.New(errdefs.Invalid, "unexpected argument %q", f.Arg(0)), "see laded --help")
+	}
+	if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
+		return o, errdefs.New(errdefs.Invalid, "invalid log level %q: use debug, info, warn or error", level)
+	}
+	return o, o.complete(getenv)
+}
+
+// complete fills in the places and makes them absolute.
+func (o *Options) complete(getenv func(string) string) error {
+	root := os.Geteuid() == 0
+	if o.DataRoot == "" {
+		o.DataRoot = "/var/lib/lade"
+		if !root {
+			base := getenv("XDG_DATA_HOME")
+			if base == "" {
+				base = filepath.Join(getenv("HOME"), ".local", "share")
+			}
+			o.DataRoot = filepath.Join(base, "lade")
+		}
+	}
+	if o.StateDir == "" {
+		o.StateDir = "/run/lade"
+		if !root {
+			base := getenv("XDG_RUNTIME_DIR")
+			if base == "" {
+				return errdefs.Hint(errdefs.New(errdefs.Invalid, "no directory for the engine's state"), "set XDG_RUNTIME_DIR, or give --state-dir")
+			}
+			o.StateDir = filepath.Join(base, "lade")
+		}
+	}
+	for _, p := range []*string{&o.DataRoot, &o.StateDir} {
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return err
+		}
+		*p = abs
+	}
+	if o.Host == "" {
+		o.Host = "unix://" + filepath.Join(o.StateDir, "lade.sock")
+	}
+	_, err := socketPath(o.Host)
+	return err
+}

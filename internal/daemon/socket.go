@@ -1,0 +1,94 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"lade/internal/errdefs"
+	"lade/internal/server/dockerapi"
+)
+
+// socketPath returns the path of a unix:// address.
+func socketPath(host string) (string, error) {
+	path, ok := strings.CutPrefix(host, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return "", errdefs.Hint(errdefs.New(errdefs.Invalid, "cannot listen on %q", host), "give unix:// and an absolute path: the engine has no network socket")
+	}
+	return path, nil
+}
+
+// listen returns the socket that systemd made, or makes one.
+func listen(o Options) (net.Listener, error) {
+	if l, err := activated(); l != nil || err != nil {
+		return l, err
+	}
+	path, err := socketPath(o.Host)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	// This engine holds the lock on its state, but the socket may be elsewhere.
+	if c, err := net.Dial("unix", path); err == nil { //nolint:noctx // a local socket answers at once or not at all
+		_ = c.Close()
+		return nil, errdefs.New(errdefs.Conflict, "listen on %s: another program serves it", path)
+	}
+	return dockerapi.Listen(path)
+}
+
+// activated returns the socket that was passed by systemd's protocol
+// (sd_listen_fds(3)), or nil.
+func activated() (net.Listener, error) {
+	const first = 3
+	if pid, err := strconv.Atoi(os.Getenv("LISTEN_PID")); err != nil || pid != os.Getpid() {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || n < 1 {
+		return nil, nil //nolint:nilerr // no socket was passed
+	}
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+		if err := os.Unsetenv(name); err != nil { // they are not meant for children
+			return nil, err
+		}
+	}
+	f := os.NewFile(first, "socket from systemd")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("listen on the socket from systemd: %w", err)
+	}
+	return dockerapi.Guard(l), nil
+}
+
+// takeLock makes this the only engine of a state directory, for as long as the
+// process lives. The file tells who holds it.
+func takeLock(path string) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the engine's state: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		defer f.Close()
+		holder, _ := io.ReadAll(io.LimitReader(f, 64))
+		return nil, errdefs.Hint(errdefs.New(errdefs.Conflict, "another engine is running: process %s holds %s", strings.TrimSpace(string(holder)), path), "use it, or stop it first")
+	}
+	if err == nil {
+		if err = f.Truncate(0); err == nil {
+			_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock the engine's state: %w", err), f.Close())
+	}
+	return f, nil
+}

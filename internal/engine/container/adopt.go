@@ -1,0 +1,209 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container/record"
+	"lade/internal/errdefs"
+	"lade/internal/ident"
+	"lade/internal/image"
+	"lade/internal/shim"
+)
+
+const (
+	adoptTimeout  = 30 * time.Second
+	adoptParallel = 16
+	// settleEvery is how often a shim is asked that is in the middle of a
+	// start: it does not tell of its own accord.
+	settleEvery = 10 * time.Millisecond
+)
+
+// Adopt makes the service what its records, the shims and the kernel say it
+// is: running containers are watched again, ended ones recorded, and what
+// belongs to none is removed. The engine before this one may have been killed
+// at any point.
+func (s *Service) Adopt(ctx context.Context) error {
+	all, err := s.records.Load()
+	if err != nil {
+		return fmt.Errorf("read the records of containers: %w", err)
+	}
+	for _, l := range all {
+		s.byID[l.Def.ID] = newContainer(l.Def, l.State)
+		s.names[l.Def.Name] = l.Def.ID
+		s.ids.Share(l.Def.IDBase)
+		img := image.Image{ID: l.Def.Image.ID, Manifest: l.Def.Image.Manifest}
+		img.Config.RootFS.DiffIDs = l.Def.Image.DiffIDs
+		if err := s.cfg.Images.Pin(ctx, l.Def.ID, img); err != nil {
+			s.log.Error("keep the image of a container", "container", l.Def.ID, "err", err)
+		}
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, adoptParallel)
+	for _, l := range all {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+			defer cancel()
+			if err := s.adopt(ctx, s.byID[l.Def.ID], l); err != nil {
+				s.log.Error("adopt a container", "container", l.Def.ID, "err", err)
+			}
+		})
+	}
+	wg.Wait()
+	return s.sweep(ctx)
+}
+
+// adopt finds out how one container is.
+func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) error {
+	_, err := os.Stat(s.bundle(c.id))
+	started := err == nil
+	if !started && !l.State.Alive() {
+		return s.settled(ctx, c, l)
+	}
+	if started {
+		sh, err := s.cfg.Shims.Dial(ctx, s.bundle(c.id))
+		if err == nil {
+			return s.adoptShim(ctx, c, l, sh)
+		}
+	}
+	// The shim is no more. It writes the exit record before it leaves.
+	if exit, err := shim.ReadExit(s.exitFile(c.id)); err == nil && !exit.ExitedAt.Before(l.State.StartedAt) {
+		return s.foundEnded(ctx, c, exit)
+	}
+	if l.ThisBoot && l.State.Alive() {
+		if f := openProcess(l.State); f != nil {
+			f.Close()
+			s.adopted(c, l.State, nil)
+			return nil
+		}
+	}
+	if !l.State.Alive() { // it died in the middle of a start that nobody was told of
+		return errors.Join(s.deleteContainer(ctx, l.Def), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
+	}
+	exit := shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: nobody saw the container end"}
+	if !l.ThisBoot {
+		exit.Error = "the exit code is unknown: the machine stopped while the container ran"
+	}
+	return s.foundEnded(ctx, c, exit)
+}
+
+// adoptShim goes on with a shim that answers.
+func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh Shim) error {
+	now, err := settle(ctx, sh)
+	if err != nil {
+		_ = sh.Close()
+		return err
+	}
+	switch now.Status {
+	case shim.StatusRunning, shim.StatusExited:
+		st := l.State
+		if !st.Alive() || st.PID != now.PID {
+			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: processStart(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts}
+			if err := s.records.PutState(l.Def, st); err != nil {
+				return err
+			}
+		}
+		s.adopted(c, st, sh)
+		return nil
+	default:
+		// It waits for a start that will not come: who asked for it is gone.
+		return errors.Join(endShim(ctx, sh), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
+	}
+}
+
+// settle waits until a shim is not in the middle of something.
+func settle(ctx context.Context, sh Shim) (shim.State, error) {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for {
+		st, err := sh.State(ctx)
+		if err != nil || st.Status != shim.StatusCreating && st.Status != shim.StatusStarting {
+			return st, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return st, context.Cause(ctx)
+		}
+	}
+}
+
+// foundEnded records the end of a container that ended while no engine ran.
+func (s *Service) foundEnded(ctx context.Context, c *container, exit shim.Exit) error {
+	c.mu.Lock()
+	c.state = after(c.state, exit)
+	st, def := c.state, c.def
+	c.mu.Unlock()
+	err := errors.Join(s.records.PutState(def, st), s.deleteContainer(ctx, def), s.cleanup(ctx, def))
+	if def.Ephemeral {
+		err = errors.Join(err, s.removeLocked(ctx, c))
+	}
+	return err
+}
+
+// settled finishes with a container that does not run. One that was to be
+// removed when it ended, and has, is removed now.
+func (s *Service) settled(ctx context.Context, c *container, l record.Loaded) error {
+	if l.Def.Ephemeral && l.State.Status != api.StateCreated {
+		return s.removeLocked(ctx, c)
+	}
+	return nil
+}
+
+// sweep removes directories that belong to no container: what is left of one
+// whose record was removed first.
+func (s *Service) sweep(ctx context.Context) error {
+	var errs []error
+	for _, dir := range []string{s.bundle(""), s.dataDir("")} {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sweep: %w", err)
+		}
+		for _, e := range entries {
+			id := e.Name()
+			if s.byID[id] != nil {
+				continue
+			}
+			if !ident.IsID(id) {
+				s.log.Warn("not a container's directory", "path", filepath.Join(dir, id))
+				continue
+			}
+			errs = append(errs, s.sweepOne(ctx, id))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Service) sweepOne(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+	defer cancel()
+	if _, err := os.Stat(s.bundle(id)); err == nil {
+		sh, err := s.cfg.Shims.Dial(ctx, s.bundle(id))
+		if err == nil {
+			err = endShim(ctx, sh)
+		}
+		if err != nil && !errdefs.Is(err, errdefs.NotFound) {
+			s.log.Warn("end a shim without a container", "container", id, "err", err)
+		}
+		def := record.Definition{ID: id, Host: &api.HostConfig{}}
+		if err := s.deleteContainer(ctx, def); err != nil {
+			s.log.Warn("remove a container without a record", "container", id, "err", err)
+		}
+		if s.cfg.Network != nil {
+			if err := s.cfg.Network.Detach(ctx, id); err != nil {
+				s.log.Warn("leave the network", "container", id, "err", err)
+			}
+		}
+	}
+	return s.removeFiles(ctx, id)
+}

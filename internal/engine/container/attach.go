@@ -1,0 +1,161 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+
+	"lade/internal/engine/container/request"
+	"lade/internal/errdefs"
+	"lade/internal/linux/poll"
+	"lade/internal/shim"
+)
+
+// Attach connects a client to a container's streams. On a container that does
+// not run it takes the client in advance: it is connected before the first
+// byte can be written. Attach returns when the stream is handed over, or,
+// where there is only a log to send, when it is sent.
+func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijack Hijack) error {
+	c, err := s.lookup(ref)
+	if err != nil {
+		return err
+	}
+	def, st := c.view()
+	keys, err := request.DetachKeys(o.DetachKeys)
+	if err != nil {
+		return err
+	}
+	f, buffered, err := hijack(def.Config.Tty)
+	if err != nil {
+		return err
+	}
+	a := shim.Attach{
+		File: f, Buffered: buffered, Stdin: o.Stdin && def.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr,
+		Mux: !def.Config.Tty, FromLog: o.Logs && o.Stream,
+	}
+	if def.Config.Tty {
+		a.DetachKeys = keys
+	}
+	if o.Logs && (!o.Stream || !st.Alive()) {
+		defer f.Close()
+		return s.sendLog(ctx, ref, o, def.Config.Tty, f)
+	}
+	if !o.Stream {
+		return f.Close()
+	}
+	for {
+		sh, waits := c.attachPoint(a)
+		if waits {
+			return nil
+		}
+		err := sh.Attach(ctx, a)
+		if err == nil || c.shimNow() == sh {
+			return errors.Join(err, f.Close())
+		}
+		// It ended meanwhile; the client waits for the next start.
+	}
+}
+
+// attachPoint returns the shim to attach to, or, where there is none, puts the
+// client among those who wait for the start.
+func (c *container) attachPoint(a shim.Attach) (Shim, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != nil && c.run.shim != nil && c.state.Alive() {
+		return c.run.shim, false
+	}
+	// Clients that have left must not pile up until the start.
+	c.pending = slices.DeleteFunc(c.pending, func(p shim.Attach) bool {
+		if !poll.HungUp(p.File) {
+			return false
+		}
+		p.File.Close()
+		return true
+	})
+	if c.gone {
+		a.File.Close()
+		return nil, true
+	}
+	c.pending = append(c.pending, a)
+	return nil, true
+}
+
+func (c *container) shimNow() Shim {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run == nil || !c.state.Alive() {
+		return nil
+	}
+	return c.run.shim
+}
+
+// takePending returns the clients that wait for the start.
+func (c *container) takePending() []shim.Attach {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.pending
+	c.pending = nil
+	return p
+}
+
+func (c *container) dropPending() { closeAttached(c.takePending()) }
+
+// closeAttached closes the engine's descriptors of clients' connections.
+func closeAttached(list []shim.Attach) {
+	for _, a := range list {
+		_ = a.File.Close()
+	}
+}
+
+// sendLog writes a log to an attached client in the form of its stream.
+func (s *Service) sendLog(ctx context.Context, ref string, o AttachOptions, tty bool, f *os.File) error {
+	l, err := s.Logs(ctx, ref, LogsOptions{Stdout: o.Stdout, Stderr: o.Stderr, Tail: -1})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for {
+		e, err := l.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(frame(e, tty)); err != nil {
+			return err
+		}
+	}
+}
+
+// frame is an entry as Docker's stream has it: 8 bytes with the stream's number
+// and the length before it, unless there is a terminal.
+func frame(e LogEntry, tty bool) []byte {
+	if tty {
+		return e.Data
+	}
+	kind := byte(1)
+	if e.Stderr {
+		kind = 2
+	}
+	n := len(e.Data)
+	return append([]byte{kind, 0, 0, 0, byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, e.Data...)
+}
+
+// Resize gives a container's terminal another size.
+func (s *Service) Resize(ctx context.Context, ref string, height, width uint) error {
+	c, err := s.lookup(ref)
+	if err != nil {
+		return err
+	}
+	sh := c.shimNow()
+	if sh == nil {
+		return errdefs.New(errdefs.Conflict, "container %s is not running", c.id)
+	}
+	if height > 1<<16-1 || width > 1<<16-1 {
+		return errdefs.New(errdefs.Invalid, "invalid terminal size %dx%d", width, height)
+	}
+	return sh.Resize(ctx, "", uint16(width), uint16(height))
+}

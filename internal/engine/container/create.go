@@ -1,0 +1,233 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/engine/container/ocispec"
+	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/request"
+	"lade/internal/errdefs"
+	"lade/internal/ident"
+	"lade/internal/image"
+)
+
+// Create checks a request and records a container. It does not start it. A
+// missing image is an error of class NotFound.
+func (s *Service) Create(ctx context.Context, name string, req api.CreateRequest, platform string) (api.CreateResponse, error) {
+	if req.Config == nil {
+		return api.CreateResponse{}, errdefs.New(errdefs.Invalid, "config cannot be empty in order to create a container")
+	}
+	img, err := s.cfg.Images.Resolve(ctx, req.Image)
+	if err != nil {
+		return api.CreateResponse{}, err
+	}
+	if err := checkPlatform(platform, img); err != nil {
+		return api.CreateResponse{}, err
+	}
+	d, warnings, err := s.define(req, img)
+	if err != nil {
+		return api.CreateResponse{}, err
+	}
+	d.Name, err = s.reserve(name, d.ID)
+	if err != nil {
+		return api.CreateResponse{}, err
+	}
+	if err := s.record(ctx, &d, img); err != nil {
+		s.release(d.Name, d.ID)
+		return api.CreateResponse{}, err
+	}
+	c := newContainer(d, record.State{Status: api.StateCreated})
+	s.mu.Lock()
+	s.byID[d.ID] = c
+	s.mu.Unlock()
+	return api.CreateResponse{ID: d.ID, Warnings: warnings}, nil
+}
+
+func newContainer(d record.Definition, st record.State) *container {
+	return &container{id: d.ID, created: d.Created, op: newOperation(), def: d, state: st}
+}
+
+// record takes what a new container needs, and writes its definition last: the
+// one durable act of a create. What was taken before it is rebuilt from the
+// definitions at each start, so a crash leaks nothing.
+func (s *Service) record(ctx context.Context, d *record.Definition, img image.Image) error {
+	if err := s.chooseUserNS(d); err != nil {
+		return err
+	}
+	if err := s.cfg.Images.Pin(ctx, d.ID, img); err != nil {
+		s.ids.Free(d.IDBase)
+		return fmt.Errorf("keep image %s: %w", d.Image.Asked, err)
+	}
+	if err := s.records.PutDefinition(*d); err != nil {
+		s.ids.Free(d.IDBase)
+		return fmt.Errorf("create container: %w", errors.Join(err, s.cfg.Images.Unpin(context.WithoutCancel(ctx), d.ID)))
+	}
+	return nil
+}
+
+// define turns a request into a definition, or says what is wrong with it.
+func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definition, []string, error) {
+	cfg, err := request.Merge(req.Config, img.Config.Config)
+	if err != nil {
+		return record.Definition{}, nil, err
+	}
+	h := &api.HostConfig{}
+	if req.HostConfig != nil {
+		h = new(*req.HostConfig)
+	}
+	names := make([]string, 0, len(s.cfg.Runtimes))
+	for _, r := range s.cfg.Runtimes {
+		names = append(names, r.Name)
+	}
+	warnings, err := request.Check(cfg, h, request.Host{CPUs: s.cfg.Host.CPUs, Runtimes: names})
+	if err != nil {
+		return record.Definition{}, nil, err
+	}
+	if err := s.resolveModes(cfg, h); err != nil {
+		return record.Definition{}, nil, err
+	}
+	mounts, err := request.Mounts(h)
+	if err != nil {
+		return record.Definition{}, nil, err
+	}
+	if err := checkSources(mounts); err != nil {
+		return record.Definition{}, nil, err
+	}
+	if err := ocispec.Check(h); err != nil {
+		return record.Definition{}, nil, err
+	}
+	d := record.Definition{
+		ID: ident.New(), Created: time.Now().UTC(), Config: cfg, Host: h, Networks: req.NetworkingConfig, Mounts: mounts,
+		Ephemeral: h.AutoRemove,
+		Image:     record.ImageRef{Asked: req.Image, ID: img.ID, Manifest: img.Manifest, DiffIDs: img.Config.RootFS.DiffIDs},
+		Platform:  platformOf(img),
+	}
+	defaults(&d, s.cfg.Host.Hostname, s.cfg.Runtimes[0].Name)
+	for p := range cfg.Volumes {
+		if !slices.ContainsFunc(mounts, func(m request.Mount) bool { return m.Target == p }) {
+			warnings = append(warnings, fmt.Sprintf("Volume %s is kept in the container itself: volumes are not there yet", p))
+		}
+	}
+	slices.Sort(warnings)
+	if s.cfg.Network == nil && wantsBridge(h) {
+		warnings = append(warnings, fmt.Sprintf("Network %s is not there yet: the container has only a loopback interface", h.NetworkMode))
+	}
+	return d, warnings, nil
+}
+
+// defaults fills in what Docker shows for what a request leaves open.
+func defaults(d *record.Definition, hostname, runtimeName string) {
+	h, c := d.Host, d.Config
+	if h.NetworkMode == "" || h.NetworkMode == network.NetworkDefault {
+		h.NetworkMode = network.NetworkBridge
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = api.IPCModePrivate
+	}
+	if h.CgroupnsMode == "" {
+		h.CgroupnsMode = api.CgroupnsModePrivate
+	}
+	if h.ShmSize == 0 {
+		h.ShmSize = 64 << 20
+	}
+	if h.Runtime == "" {
+		h.Runtime = runtimeName
+	}
+	if h.LogConfig.Type == "" {
+		h.LogConfig = api.LogConfig{Type: "json-file", Config: map[string]string{}}
+	}
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = api.RestartPolicyDisabled
+	}
+	if c.Hostname == "" {
+		c.Hostname = ident.Short(d.ID)
+		if h.UTSMode.IsHost() || h.NetworkMode.IsHost() {
+			c.Hostname = hostname
+		}
+	}
+	if h.MaskedPaths == nil && !h.Privileged {
+		h.MaskedPaths = ocispec.MaskedPaths()
+	}
+	if h.ReadonlyPaths == nil && !h.Privileged {
+		h.ReadonlyPaths = ocispec.ReadonlyPaths()
+	}
+}
+
+// resolveModes turns the names in container:NAME into ids: a name may be given
+// to another container later.
+func (s *Service) resolveModes(cfg *api.Config, h *api.HostConfig) error {
+	resolve := func(ref string) (string, error) {
+		c, err := s.lookup(ref)
+		if err != nil {
+			return "", err
+		}
+		return "container:" + c.id, nil
+	}
+	if ref := h.NetworkMode.ConnectedContainer(); ref != "" {
+		m, err := resolve(ref)
+		if err != nil {
+			return err
+		}
+		h.NetworkMode = api.NetworkMode(m)
+		if c, err := s.lookup(h.NetworkMode.ConnectedContainer()); err == nil { // who shares a network shares its name
+			other, _ := c.view()
+			cfg.Hostname, cfg.Domainname = other.Config.Hostname, other.Config.Domainname
+		}
+	}
+	if ref := h.PidMode.Container(); ref != "" {
+		m, err := resolve(ref)
+		if err != nil {
+			return err
+		}
+		h.PidMode = api.PidMode(m)
+	}
+	if ref := h.IpcMode.Container(); ref != "" {
+		m, err := resolve(ref)
+		if err != nil {
+			return err
+		}
+		h.IpcMode = api.IpcMode(m)
+	}
+	return nil
+}
+
+func wantsBridge(h *api.HostConfig) bool {
+	return !h.NetworkMode.IsNone() && !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer()
+}
+
+func platformOf(img image.Image) string {
+	p := []string{img.Config.OS, img.Config.Architecture}
+	if img.Config.Variant != "" {
+		p = append(p, img.Config.Variant)
+	}
+	return strings.Join(p, "/")
+}
+
+// checkPlatform refuses an image for another platform than the one asked for.
+func checkPlatform(want string, img image.Image) error {
+	have := platformOf(img)
+	if want == "" || want == have || strings.HasPrefix(have, want+"/") {
+		return nil
+	}
+	// A bare architecture or system is enough where it fits.
+	if want == img.Config.OS || want == img.Config.Architecture {
+		return nil
+	}
+	return errdefs.New(errdefs.NotFound, "image with platform %s was found but does not match the specified platform: wanted %s", have, want)
+}
+
+// hostPlatform is the machine's.
+func hostPlatform() string { return runtime.GOOS + "/" + runtime.GOARCH }
+
+// sortedKeys returns a map's keys in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,156 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container/record"
+	"lade/internal/shim"
+)
+
+// exitUnknown is the code of a container whose end nobody saw. Docker uses it
+// for the same.
+const exitUnknown = 255
+
+// cleanupTimeout bounds what is done for a container that has ended.
+const cleanupTimeout = time.Minute
+
+// adopted makes the container running in memory, and watches it. sh is nil if
+// only the container's process is left.
+func (s *Service) adopted(c *container, st record.State, sh Shim) {
+	r := &run{shim: sh, ended: make(chan struct{})}
+	c.mu.Lock()
+	c.state, c.run = st, r
+	c.mu.Unlock()
+	s.running.Go(func() { s.watch(c, r, st) })
+}
+
+// watch waits for the end of one execution. The shim tells of it; if it died
+// before its container, the process itself is the second witness.
+func (s *Service) watch(c *container, r *run, st record.State) {
+	sh := r.shim
+	if sh != nil {
+		defer sh.Close()
+		select {
+		case <-sh.Exited():
+		case <-sh.Done():
+		case <-s.quit.Done():
+			return // the shim and its container go on
+		}
+		if exit, ok := sh.Exit(); ok {
+			s.ended(c, r, exit)
+			return
+		}
+	}
+	exit, err := shim.ReadExit(s.exitFile(c.id))
+	if err != nil {
+		c.lostShim()
+		if !s.waitProcess(st) {
+			return // the engine ends first
+		}
+		// The shim may have been writing when we looked.
+		if exit, err = shim.ReadExit(s.exitFile(c.id)); err != nil {
+			exit = shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: the container's shim died before the container"}
+		}
+	}
+	s.ended(c, r, exit)
+}
+
+// lostShim notes that no shim serves the container any more.
+func (c *container) lostShim() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.run != nil {
+		c.run.shim = nil
+	}
+}
+
+// ended records the end of an execution, and cleans up after it.
+func (s *Service) ended(c *container, r *run, exit shim.Exit) {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	c.mu.Lock()
+	st := after(c.state, exit)
+	def := c.def
+	c.mu.Unlock()
+	if err := s.records.PutState(def, st); err != nil {
+		s.log.Error("record the end of a container", "container", c.id, "err", err)
+	}
+	// Who asked for the exit code has it now; what follows only tidies up.
+	c.mu.Lock()
+	c.state = st
+	c.wake(api.WaitConditionNextExit, st)
+	c.mu.Unlock()
+
+	if err := c.op.lock(ctx); err != nil {
+		s.log.Error("clean up after a container", "container", c.id, "err", err)
+		close(r.ended)
+		return
+	}
+	defer c.op.unlock()
+	s.awaitShim(ctx, c, r)
+	if err := s.cleanup(ctx, def); err != nil {
+		s.log.Error("clean up after a container", "container", c.id, "err", err)
+	}
+	c.mu.Lock()
+	if c.run == r {
+		c.run = nil
+	}
+	c.mu.Unlock()
+	close(r.ended)
+	if def.Ephemeral {
+		if err := s.removeLocked(ctx, c); err != nil {
+			s.log.Error("remove a container that ended", "container", c.id, "err", err)
+		}
+	}
+}
+
+// awaitShim waits until the shim has removed the container and left. Where
+// there is no shim to do so, it removes the container itself.
+func (s *Service) awaitShim(ctx context.Context, c *container, r *run) {
+	c.mu.Lock()
+	sh, def := r.shim, c.def
+	c.mu.Unlock()
+	if sh != nil {
+		select {
+		case <-sh.Done():
+			return
+		case <-ctx.Done():
+		}
+	}
+	if err := s.deleteContainer(ctx, def); err != nil {
+		s.log.Error("remove a container that its shim left", "container", c.id, "err", err)
+	}
+}
+
+// after is the state of a container that was in s and ended as exit says.
+func after(s record.State, exit shim.Exit) record.State {
+	s.Status, s.PID, s.PIDStart, s.Endpoint = api.StateExited, 0, 0, nil
+	s.ExitCode, s.OOMKilled, s.KilledBy, s.Error = exit.Code, exit.OOMKilled, exit.KilledBy, exit.Error
+	if exit.Unknown && exit.Code == 0 {
+		s.ExitCode = exitUnknown
+	}
+	s.FinishedAt = exit.ExitedAt.UTC()
+	if s.FinishedAt.IsZero() {
+		s.FinishedAt = time.Now().UTC()
+	}
+	if !exit.StartedAt.IsZero() {
+		s.StartedAt = exit.StartedAt.UTC()
+	}
+	return s
+}
+
+// cleanup gives back what a container that runs has and one that has ended
+// does not: its place in the network and its bundle.
+func (s *Service) cleanup(ctx context.Context, def record.Definition) error {
+	if s.cfg.Network != nil && wantsBridge(def.Host) {
+		if err := s.cfg.Network.Detach(ctx, def.ID); err != nil {
+			return fmt.Errorf("leave network %s: %w", def.Host.NetworkMode, err)
+		}
+	}
+	return os.RemoveAll(s.bundle(def.ID))
+}

@@ -1,0 +1,58 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"lade/internal/atomicfile"
+	"lade/internal/errdefs"
+	"lade/internal/image/account"
+	"lade/internal/shim"
+)
+
+// Explain returns the program with which the runtime would start a container,
+// as text or JSON by format.
+func (s *Service) Explain(ctx context.Context, ref, format string) ([]byte, error) {
+	switch format {
+	case "":
+		format = "text"
+	case "text", "json":
+	default:
+		return nil, errdefs.New(errdefs.Invalid, "unknown format %q; use text or json", format)
+	}
+	c, err := s.lookup(ref)
+	if err != nil {
+		return nil, err
+	}
+	def, _ := c.view()
+	// Names of users are looked up at the start; a program can be explained
+	// without: where only the image knows the name, it shows as root.
+	who := account.Identity{Groups: []uint32{0}, Home: "/"}
+	if u, err := account.ParseUser(def.Config.User); err == nil && !u.NeedsFiles() {
+		if who, err = u.Resolve(account.Files{}, nil); err != nil {
+			return nil, err
+		}
+	}
+	config, err := s.ociConfig(def, who)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(s.cfg.StateDir, "explain-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Mkdir(filepath.Join(dir, shim.RootName), 0o700); err != nil {
+		return nil, err
+	}
+	if err := atomicfile.Write(filepath.Join(dir, "config.json"), raw, atomicfile.Options{}); err != nil {
+		return nil, err
+	}
+	return s.runtimeCommand(ctx, def, "explain", "--format", format, "--bundle", dir, def.ID)
+}

@@ -1,0 +1,80 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"lade/internal/atomicfile"
+	"lade/internal/engine/container/etcfiles"
+	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/request"
+)
+
+func isNotDirectory(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
+
+// The files that the engine makes for a container, in its data directory. They
+// are bound over those of the image.
+const (
+	hostsFile    = "hosts"
+	hostnameFile = "hostname"
+	resolvFile   = "resolv.conf"
+)
+
+// writeFiles makes a container's own /etc/hosts, /etc/hostname and
+// /etc/resolv.conf, owned by its root.
+func (s *Service) writeFiles(d record.Definition) error {
+	dir := s.dataDir(d.ID)
+	resolv, err := etcfiles.Resolv(d.Host)
+	if err != nil {
+		return err
+	}
+	hosts, err := etcfiles.Hosts(d.Config, d.Host, netip.Addr{})
+	if err != nil {
+		return err
+	}
+	if d.Host.NetworkMode.IsHost() {
+		if own, err := os.ReadFile("/etc/hosts"); err == nil {
+			extra, err := request.ExtraHosts(d.Host.ExtraHosts, netip.MustParseAddr("127.0.0.1"))
+			if err != nil {
+				return err
+			}
+			hosts = etcfiles.Append(own, extra)
+		}
+	}
+	for name, text := range map[string][]byte{hostsFile: hosts, hostnameFile: []byte(d.Config.Hostname + "\n"), resolvFile: resolv} {
+		path := filepath.Join(dir, name)
+		if err := atomicfile.Write(path, text, atomicfile.Options{Mode: 0o644}); err != nil {
+			return err
+		}
+		if d.IDBase == 0 {
+			continue
+		}
+		if err := os.Lchown(path, int(d.IDBase), int(d.IDBase)); err != nil {
+			return fmt.Errorf("give the container its %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// nameAddress puts a container's address in its /etc/hosts. The file is bound
+// into the container by now, so it is written in place.
+func (s *Service) nameAddress(d record.Definition, e Endpoint) error {
+	addr, err := netip.ParsePrefix(e.Address)
+	if err != nil {
+		return nil //nolint:nilerr // a network that gives no address names none
+	}
+	text, err := etcfiles.Hosts(d.Config, d.Host, addr.Addr())
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(s.dataDir(d.ID), hostsFile), os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("name the container's address: %w", err)
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}

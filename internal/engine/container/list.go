@@ -1,0 +1,114 @@
+package container
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/request"
+)
+
+// List returns containers, the newest first.
+func (s *Service) List(_ context.Context, o ListOptions) ([]api.Summary, error) {
+	f, err := s.newFilter(o.Filters)
+	if err != nil {
+		return nil, err
+	}
+	all := o.All || o.Limit > 0 || f.wantsStopped()
+	now := time.Now()
+	out := []api.Summary{}
+	for _, c := range s.all() {
+		d, st := c.view()
+		if !all && !st.Alive() || !f.match(c, d, st) {
+			continue
+		}
+		out = append(out, s.summary(d, st, o.Size, now))
+		if o.Limit > 0 && len(out) == o.Limit {
+			break
+		}
+	}
+	return out, nil
+}
+
+func (s *Service) summary(d record.Definition, st record.State, size bool, now time.Time) api.Summary {
+	r := api.Summary{
+		ID: d.ID, Names: []string{"/" + d.Name}, Image: d.Image.Asked, ImageID: d.Image.ID.String(),
+		Command: commandText(request.Command(d.Config)), Created: d.Created.Unix(), Ports: []api.PortSummary{},
+		Labels: d.Config.Labels, State: st.Status, Status: statusText(st, now), Mounts: mountPoints(d.Mounts),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: endpoints(d, st)},
+	}
+	r.HostConfig.NetworkMode = string(d.Host.NetworkMode)
+	r.HostConfig.Annotations = d.Host.Annotations
+	if size {
+		r.SizeRw = diskUsage(filepath.Join(s.dataDir(d.ID), "upper"))
+		r.SizeRootFs = r.SizeRw
+	}
+	return r
+}
+
+// commandText is a command as Docker lists it: arguments with spaces quoted.
+func commandText(argv []string) string {
+	var b strings.Builder
+	for i, a := range argv {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if i > 0 && strings.Contains(a, " ") {
+			a = "'" + a + "'"
+		}
+		b.WriteString(a)
+	}
+	return b.String()
+}
+
+// statusText says in Docker's words how a container is.
+func statusText(st record.State, now time.Time) string {
+	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	switch st.Status {
+	case api.StateRunning:
+		return "Up " + since(st.StartedAt)
+	case api.StatePaused:
+		return "Up " + since(st.StartedAt) + " (Paused)"
+	case api.StateExited:
+		return "Exited (" + itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
+	case api.StateRemoving:
+		return "Removal In Progress"
+	case api.StateDead:
+		return "Dead"
+	case api.StateRestarting:
+		return "Restarting (" + itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
+	default:
+		return "Created"
+	}
+}
+
+// Counts returns how many containers run, are paused, and do neither.
+func (s *Service) Counts() (running, paused, stopped int) {
+	for _, c := range s.all() {
+		switch _, st := c.view(); st.Status {
+		case api.StateRunning:
+			running++
+		case api.StatePaused:
+			paused++
+		default:
+			stopped++
+		}
+	}
+	return running, paused, stopped
+}
+
+// Running returns the first process of every container that has one.
+func (s *Service) Running() map[string]int {
+	out := map[string]int{}
+	for _, c := range s.all() {
+		if _, st := c.view(); st.Alive() {
+			out[c.id] = st.PID
+		}
+	}
+	return out
+}

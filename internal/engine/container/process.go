@@ -1,0 +1,105 @@
+package container
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"syscall"
+
+	"lade/internal/engine/container/record"
+	"lade/internal/linux/pidfd"
+)
+
+const (
+	sigkill = int(syscall.SIGKILL)
+	sigterm = int(syscall.SIGTERM)
+)
+
+// processStart returns when a process began, in the kernel's ticks: together
+// with its id it names one process for as long as the machine runs. 0 means
+// that there is none.
+func processStart(pid int) uint64 {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name, in brackets, may hold anything; what follows the last one not.
+	i := bytes.LastIndexByte(raw, ')')
+	if i < 0 {
+		return 0
+	}
+	f := bytes.Fields(raw[i+1:])
+	const state, startTime = 0, 19 // fields 3 and 22 of proc_pid_stat(5)
+	if len(f) <= startTime || f[state][0] == 'Z' {
+		return 0
+	}
+	n, _ := strconv.ParseUint(string(f[startTime]), 10, 64)
+	return n
+}
+
+// openProcess returns a descriptor of the process that st names, or nil if it
+// has ended. The descriptor never comes to mean another one.
+func openProcess(st record.State) *os.File {
+	if st.PID <= 0 {
+		return nil
+	}
+	fd, err := pidfd.OpenNonblock(st.PID)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "process")
+	if start := processStart(st.PID); start == 0 || start != st.PIDStart {
+		f.Close()
+		return nil
+	}
+	return f
+}
+
+// waitProcess waits until the process that st names has ended. It reports
+// false if the service closes before that.
+func (s *Service) waitProcess(st record.State) bool {
+	f := openProcess(st)
+	if f == nil {
+		return true
+	}
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return true
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The runtime's poller wakes us; the descriptor is only looked at.
+		_ = raw.Read(func(fd uintptr) bool {
+			ended, err := pidfd.Ended(int(fd))
+			return ended || err != nil
+		})
+	}()
+	select {
+	case <-done:
+		return true
+	case <-s.quit.Done():
+		f.Close()
+		<-done
+		return false
+	}
+}
+
+// signalProcess signals a container that has no shim any more.
+func signalProcess(st record.State, sig int) error {
+	f := openProcess(st)
+	if f == nil {
+		return os.ErrProcessDone
+	}
+	defer f.Close()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = pidfd.Signal(int(fd), syscall.Signal(sig)) })
+	return errors.Join(err, sent)
+}

@@ -1,0 +1,247 @@
+// Package record keeps what is known of containers on disk.
+//
+// A Definition says what a container is; it is written once, by create, and
+// waits for the disk. A State says how it is; it is written at each change to
+// the file that lives until the machine stops, and a little later to the
+// durable one. So a start or an exit costs no wait for the disk, no death of a
+// process loses anything, and after a power cut a container is never shown as
+// running that is not.
+package record
+
+import (
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
+
+	"lade/internal/engine/container/request"
+	"lade/internal/metadata"
+)
+
+// Definition is what a container is: the record that Create makes. It does not
+// change but for the name.
+type Definition struct {
+	ID        string                    `json:"id"`
+	Name      string                    `json:"name"`
+	Created   time.Time                 `json:"created"`
+	Image     ImageRef                  `json:"image"`
+	Config    *api.Config               `json:"config"`
+	Host      *api.HostConfig           `json:"hostConfig"`
+	Networks  *network.NetworkingConfig `json:"networks,omitempty"`
+	Mounts    []request.Mount           `json:"mounts,omitempty"`
+	IDBase    uint32                    `json:"idBase,omitempty"`    // host id of the container's root; 0: no user namespace
+	NoUserNS  string                    `json:"noUserNS,omitempty"`  // why it has none
+	UserNSOf  string                    `json:"userNSOf,omitempty"`  // id of the container whose user namespace it shares
+	Platform  string                    `json:"platform,omitempty"`  // os/arch[/variant]
+	Ephemeral bool                      `json:"ephemeral,omitempty"` // --rm: known until the machine stops
+}
+
+// ImageRef is the image of a container, as it was when it was created.
+type ImageRef struct {
+	Asked    string          `json:"asked"` // as the request named it
+	ID       digest.Digest   `json:"id"`
+	Manifest digest.Digest   `json:"manifest,omitempty"`
+	DiffIDs  []digest.Digest `json:"diffIDs"`
+}
+
+// State is how a container is. It is written at each change.
+type State struct {
+	Status     api.ContainerState `json:"status"`
+	PID        int                `json:"pid,omitempty"`
+	PIDStart   uint64             `json:"pidStart,omitempty"` // with PID: which process
+	StartedAt  time.Time          `json:"startedAt,omitzero"`
+	FinishedAt time.Time          `json:"finishedAt,omitzero"`
+	ExitCode   int                `json:"exitCode,omitempty"`
+	OOMKilled  bool               `json:"oomKilled,omitempty"`
+	KilledBy   string             `json:"killedBy,omitempty"`
+	Error      string             `json:"error,omitempty"`
+	Restarts   int                `json:"restarts,omitempty"`
+	Endpoint   *Endpoint          `json:"endpoint,omitempty"`
+}
+
+// Alive reports whether the container has processes.
+func (s State) Alive() bool { return s.Status == api.StateRunning || s.Status == api.StatePaused }
+
+// Endpoint is a container's place in a network.
+type Endpoint struct {
+	Network string `json:"network"` // its name
+	Address string `json:"address"` // IPv4, with the prefix length
+	Gateway string `json:"gateway,omitempty"`
+	MAC     string `json:"mac,omitempty"`
+}
+
+// flushDelay is how long a change of state may be known only until the machine
+// stops. Changes of many containers then share one wait for the disk.
+const flushDelay = 500 * time.Millisecond
+
+// Store keeps definitions and states on disk: definitions in the durable
+// file, or in the boot file for containers that are removed when they end;
+// states in the boot file at once, and in the durable one a little later.
+type Store struct {
+	durable, boot *metadata.DB
+	defs          metadata.Collection[Definition]
+	states        metadata.Collection[State]
+	log           *slog.Logger
+
+	mu    sync.Mutex
+	dirty map[string]State // to be written to durable; guarded by mu
+	timer *time.Timer      // of the next flush; guarded by mu
+}
+
+// New returns the store over its two files.
+func New(durable, boot *metadata.DB, log *slog.Logger) *Store {
+	return &Store{
+		durable: durable, boot: boot, log: log,
+		defs:   metadata.Collection[Definition]{Name: "containers", Noun: "container"},
+		states: metadata.Collection[State]{Name: "container-states", Noun: "state of container"},
+		dirty:  map[string]State{},
+	}
+}
+
+func (r *Store) home(d Definition) *metadata.DB {
+	if d.Ephemeral {
+		return r.boot
+	}
+	return r.durable
+}
+
+// PutDefinition records what a container is; for a durable one it waits for the disk.
+func (r *Store) PutDefinition(d Definition) error {
+	return r.home(d).Update(func(tx *metadata.Tx) error { return r.defs.Put(tx, d.ID, d) })
+}
+
+// PutState records how a container is. It does not wait for the disk.
+func (r *Store) PutState(d Definition, st State) error {
+	if err := r.boot.Update(func(tx *metadata.Tx) error { return r.states.Put(tx, d.ID, st) }); err != nil {
+		return err
+	}
+	if d.Ephemeral {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dirty[d.ID] = st
+	if r.timer == nil {
+		r.timer = time.AfterFunc(flushDelay, r.flushLogged)
+	}
+	return nil
+}
+
+func (r *Store) flushLogged() {
+	if err := r.Flush(); err != nil {
+		r.log.Error("write states of containers", "err", err)
+	}
+}
+
+// Flush makes all states durable.
+func (r *Store) Flush() error {
+	r.mu.Lock()
+	batch := r.dirty
+	r.dirty, r.timer = map[string]State{}, nil
+	r.mu.Unlock()
+	if len(batch) == 0 {
+		return nil
+	}
+	err := r.durable.Update(func(tx *metadata.Tx) error {
+		for id, st := range batch {
+			// A container that was removed meanwhile must not leave a state.
+			if _, err := r.defs.Get(tx, id); err != nil {
+				continue
+			}
+			if err := r.states.Put(tx, id, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil { // try again with the next change
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		maps.Copy(batch, r.dirty)
+		r.dirty = batch
+	}
+	return err
+}
+
+// Remove forgets a container.
+func (r *Store) Remove(d Definition) error {
+	r.mu.Lock()
+	delete(r.dirty, d.ID)
+	r.mu.Unlock()
+	if !d.Ephemeral {
+		err := r.durable.Update(func(tx *metadata.Tx) error {
+			if err := r.defs.Delete(tx, d.ID); err != nil {
+				return err
+			}
+			return r.states.Delete(tx, d.ID)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.boot.Update(func(tx *metadata.Tx) error {
+		if err := r.defs.Delete(tx, d.ID); err != nil {
+			return err
+		}
+		return r.states.Delete(tx, d.ID)
+	})
+}
+
+// Loaded is a container as its records have it.
+type Loaded struct {
+	Def   Definition
+	State State
+	// ThisBoot is set if the state was written since the machine started:
+	// what it says of processes can be true.
+	ThisBoot bool
+}
+
+// Load reads all records. The boot file's state goes before the durable one's.
+func (r *Store) Load() ([]Loaded, error) {
+	var all []Loaded
+	boot := map[string]State{}
+	err := r.boot.View(func(tx *metadata.Tx) error {
+		if err := r.states.Each(tx, func(id string, st State) error { boot[id] = st; return nil }); err != nil {
+			return err
+		}
+		return r.defs.Each(tx, func(id string, d Definition) error {
+			st, ok := boot[id]
+			if !ok {
+				st.Status = api.StateCreated
+			}
+			all = append(all, Loaded{Def: d, State: st, ThisBoot: true})
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = r.durable.View(func(tx *metadata.Tx) error {
+		return r.defs.Each(tx, func(id string, d Definition) error {
+			st, ok := boot[id]
+			if !ok {
+				var err error
+				if st, err = r.states.Get(tx, id); err != nil {
+					st = State{Status: api.StateCreated}
+				}
+			}
+			all = append(all, Loaded{Def: d, State: st, ThisBoot: ok})
+			return nil
+		})
+	})
+	return all, err
+}
+
+// Close writes what is left.
+func (r *Store) Close() error {
+	r.mu.Lock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.mu.Unlock()
+	return r.Flush()
+}

@@ -1,0 +1,182 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container/request"
+	"lade/internal/errdefs"
+)
+
+const (
+	defaultStopTimeout = 10 * time.Second
+	// killTimeout is how long a container may take to end after SIGKILL: only
+	// a process that hangs in the kernel takes longer.
+	killTimeout = 30 * time.Second
+)
+
+// Kill sends a signal, by name or number; empty means SIGKILL.
+func (s *Service) Kill(ctx context.Context, ref, signal string) error {
+	sig := sigkill
+	if signal != "" {
+		var err error
+		if sig, err = request.ParseSignal(signal); err != nil {
+			return err
+		}
+	}
+	c, err := s.lookup(ref)
+	if err != nil {
+		return err
+	}
+	def, st := c.view()
+	if !st.Alive() {
+		return errdefs.New(errdefs.Conflict, "cannot kill container: %s: container %s is not running", ref, def.ID)
+	}
+	if err := s.signal(ctx, c, sig, "client"); err != nil {
+		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
+	}
+	if st.Status == api.StatePaused && sig == sigkill {
+		// A frozen process dies when it thaws.
+		return s.Unpause(ctx, ref)
+	}
+	return nil
+}
+
+// signal sends sig to the container's first process.
+func (s *Service) signal(ctx context.Context, c *container, sig int, by string) error {
+	c.mu.Lock()
+	r, st := c.run, c.state
+	var sh Shim
+	if r != nil {
+		sh = r.shim
+	}
+	c.mu.Unlock()
+	switch {
+	case r == nil || !st.Alive():
+		return errdefs.New(errdefs.Conflict, "container %s is not running", c.id)
+	case sh == nil:
+		return signalProcess(st, sig)
+	}
+	return sh.Signal(ctx, sig, by)
+}
+
+// Stop asks a container to end, and kills it if it takes too long. One that
+// does not run is an error of class NotModified.
+func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
+	c, err := s.lookup(ref)
+	if err != nil {
+		return err
+	}
+	r := c.current()
+	def, st := c.view()
+	if r == nil || !st.Alive() {
+		return errdefs.New(errdefs.NotModified, "container %s is already stopped", def.Name)
+	}
+	return s.stopRun(ctx, c, r, o)
+}
+
+// stopRun stops one execution of c.
+func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptions) error {
+	def, st := c.view()
+	sig, timeout, err := stopParams(def.Config, o)
+	if err != nil {
+		return err
+	}
+	if st.Status == api.StatePaused {
+		if err := s.Unpause(ctx, c.id); err != nil {
+			return err
+		}
+	}
+	// A signal that cannot be sent is no reason to let it run: it is killed below.
+	if err := s.signal(ctx, c, sig, "stop"); err != nil {
+		s.log.Warn("signal a container", "container", c.id, "err", err)
+		timeout = min(timeout, 2*time.Second)
+	}
+	if timeout < 0 {
+		select {
+		case <-r.ended:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-r.ended:
+		return nil
+	case <-timer.C:
+	case <-ctx.Done():
+		// The client has left. What it asked for is still done.
+	}
+	return s.killRun(context.WithoutCancel(ctx), c, r)
+}
+
+// killRun kills one execution of c and waits for its end.
+func (s *Service) killRun(ctx context.Context, c *container, r *run) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	err := s.signal(ctx, c, sigkill, "stop")
+	if _, st := c.view(); st.Status == api.StatePaused {
+		_ = s.Unpause(ctx, c.id) // a frozen process dies when it thaws
+	}
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		return errdefs.Hint(errdefs.New(errdefs.Unavailable, "container %s does not end after SIGKILL: %w", c.id, err), "a process may hang in the kernel; see its stack under /proc")
+	}
+}
+
+func stopParams(cfg *api.Config, o StopOptions) (sig int, timeout time.Duration, err error) {
+	sig, timeout = sigterm, defaultStopTimeout
+	name := o.Signal
+	if name == "" {
+		name = cfg.StopSignal
+	}
+	if name != "" {
+		if sig, err = request.ParseSignal(name); err != nil {
+			return 0, 0, err
+		}
+	}
+	seconds := o.Timeout
+	if seconds == nil {
+		seconds = cfg.StopTimeout
+	}
+	if seconds != nil {
+		timeout = time.Duration(*seconds) * time.Second
+	}
+	return sig, timeout, nil
+}
+
+// Restart stops a container, if it runs, and starts it.
+func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error {
+	c, err := s.lookup(ref)
+	if err != nil {
+		return err
+	}
+	if _, _, err := stopParams(c.def.Config, o); err != nil {
+		return err
+	}
+	if r := c.current(); r != nil {
+		if err := s.stopRun(ctx, c, r, o); err != nil {
+			return err
+		}
+	}
+	c, err = s.acquire(ctx, c.id)
+	if err != nil {
+		return err
+	}
+	defer c.op.unlock()
+	err = s.startLocked(ctx, c)
+	if errdefs.Is(err, errdefs.NotModified) {
+		return nil // somebody else started it
+	}
+	return err
+}

@@ -1,0 +1,88 @@
+package container
+
+import (
+	"fmt"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container/idrange"
+	"lade/internal/engine/container/record"
+	"lade/internal/errdefs"
+	"lade/internal/linux/mount"
+)
+
+// idMaps returns the mapping of a user namespace at base; nil for none.
+func idMaps(base uint32) []mount.IDMap {
+	if base == 0 {
+		return nil
+	}
+	return []mount.IDMap{{Container: 0, Host: base, Size: idrange.Size}}
+}
+
+// whyNoUserNS says what in a request rules out a user namespace of the
+// container's own, or "". To share a namespace of the host's while owning
+// nothing in it would break more than it protects.
+func (s *Service) whyNoUserNS(h *api.HostConfig) string {
+	switch {
+	case h.UsernsMode.IsHost():
+		return "--userns=host"
+	case h.Privileged:
+		return "--privileged"
+	case h.NetworkMode.IsHost():
+		return "--network=host"
+	case h.PidMode.IsHost():
+		return "--pid=host"
+	case h.IpcMode.IsHost():
+		return "--ipc=host"
+	case !s.cfg.Host.UserNamespaces:
+		return "this kernel or user cannot"
+	}
+	return ""
+}
+
+// chooseUserNS decides on the user namespace of a new container. Where it
+// joins another container's namespace, it must be that container's.
+func (s *Service) chooseUserNS(d *record.Definition) error {
+	var owner *record.Definition
+	for _, ref := range joined(d.Host) {
+		c, err := s.lookup(ref)
+		if err != nil {
+			return err
+		}
+		other, _ := c.view()
+		if owner != nil && (owner.IDBase != other.IDBase) {
+			return errdefs.Hint(errdefs.New(errdefs.Conflict, "containers %s and %s have different user namespaces", owner.Name, other.Name), "join the namespaces of one container only, or create both with --userns=host")
+		}
+		owner = &other
+	}
+	if why := s.whyNoUserNS(d.Host); why != "" {
+		if owner != nil && owner.IDBase != 0 {
+			return errdefs.New(errdefs.Conflict, "container %s has its own user namespace, which %s does not go with", owner.Name, why)
+		}
+		d.NoUserNS = why
+		return nil
+	}
+	if owner != nil {
+		d.IDBase, d.NoUserNS, d.UserNSOf = owner.IDBase, owner.NoUserNS, owner.ID
+		if d.IDBase == 0 {
+			d.NoUserNS = fmt.Sprintf("container %s has none", owner.Name)
+			d.UserNSOf = ""
+		}
+		s.ids.Share(d.IDBase)
+		return nil
+	}
+	base, err := s.ids.Allocate(d.ID)
+	d.IDBase = base
+	return err
+}
+
+// joined returns the containers whose namespaces a request asks to share.
+func joined(h *api.HostConfig) []string {
+	var out []string
+	for _, ref := range []string{h.NetworkMode.ConnectedContainer(), h.PidMode.Container(), h.IpcMode.Container()} {
+		if ref != "" {
+			out = append(out, ref)
+		}
+	}
+	return out
+}
