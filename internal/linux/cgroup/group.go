@@ -218,17 +218,11 @@ func (g Group) Remove(ctx context.Context) error {
 func (d Dir) remove(ctx context.Context) error {
 	var again backoff
 	for {
-		err := unix.Rmdir(d.Path)
-		if err == nil || err == unix.ENOENT {
-			return nil
-		}
-		if err == unix.EBUSY {
+		err := gone(unix.Rmdir(d.Path))
+		if errors.Is(err, unix.EBUSY) {
 			// There are processes, or cgroups below.
 			err = walk(d.Path, func(dir string) error {
-				if err := unix.Rmdir(dir); err != nil && err != unix.ENOENT {
-					return err
-				}
-				return nil
+				return gone(unix.Rmdir(dir))
 			})
 		}
 		if err == nil {
@@ -297,7 +291,7 @@ func waitEvent(ctx context.Context, dir, key, want string) error {
 // Freeze stops every process in the group, and returns when all have stopped.
 // On an error the group runs.
 func (g Group) Freeze(ctx context.Context) error {
-	err := g.setFrozen(ctx, true)
+	err := g.stop(ctx)
 	if err != nil {
 		_ = g.Thaw()
 		return fmt.Errorf("freeze cgroup: %w", err)
@@ -307,35 +301,45 @@ func (g Group) Freeze(ctx context.Context) error {
 
 // Thaw lets the processes of the group run again.
 func (g Group) Thaw() error {
-	if err := g.setFrozen(context.Background(), false); err != nil {
+	d, err := g.freezer()
+	if err != nil {
+		return fmt.Errorf("thaw cgroup: %w", err)
+	}
+	if d.V2 {
+		err = writeFile(d.Path+"/cgroup.freeze", "0")
+	} else {
+		err = writeFile(d.Path+"/freezer.state", "THAWED")
+	}
+	if err != nil {
 		return fmt.Errorf("thaw cgroup: %w", err)
 	}
 	return nil
 }
 
-func (g Group) setFrozen(ctx context.Context, frozen bool) error {
+// freezer returns the directory through which the group is frozen.
+func (g Group) freezer() (Dir, error) {
 	if dir := g.Unified(); dir != "" {
-		value := "0"
-		if frozen {
-			value = "1"
-		}
-		if err := writeFile(dir+"/cgroup.freeze", value); err != nil {
+		return Dir{Path: dir, V2: true}, nil
+	}
+	if d, ok := g.controller("freezer"); ok {
+		return d, nil
+	}
+	return Dir{}, errdefs.Hint(errdefs.New(errdefs.NotImplemented, "there is neither cgroup v2 nor the freezer of v1"),
+		"mount one: mount -t cgroup -o freezer none /sys/fs/cgroup/freezer")
+}
+
+func (g Group) stop(ctx context.Context) error {
+	d, err := g.freezer()
+	if err != nil {
+		return err
+	}
+	if d.V2 {
+		if err := writeFile(d.Path+"/cgroup.freeze", "1"); err != nil {
 			return err
-		}
-		if !frozen {
-			return nil
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		return waitEvent(ctx, dir, "frozen", "1")
-	}
-	d, ok := g.controller("freezer")
-	if !ok {
-		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "there is neither cgroup v2 nor a v1 freezer hierarchy"),
-			"mount one: mount -t cgroup -o freezer freezer /sys/fs/cgroup/freezer")
-	}
-	if !frozen {
-		return writeFile(d.Path+"/freezer.state", "THAWED")
+		return waitEvent(ctx, d.Path, "frozen", "1")
 	}
 	var again backoff
 	for {
@@ -356,17 +360,17 @@ func (g Group) setFrozen(ctx context.Context, frozen bool) error {
 // Frozen reports whether the group is frozen, or about to be. A group that is
 // gone is not.
 func (g Group) Frozen() (bool, error) {
-	file, yes := "", "1"
-	if dir := g.Unified(); dir != "" {
-		file = dir + "/cgroup.freeze"
-	} else if d, ok := g.controller("freezer"); ok {
-		file = d.Path + "/freezer.self_freezing"
-	} else {
-		return false, nil
+	d, err := g.freezer()
+	if err != nil {
+		return false, nil //nolint:nilerr // what cannot be frozen is not
+	}
+	file := d.Path + "/freezer.self_freezing"
+	if d.V2 {
+		file = d.Path + "/cgroup.freeze"
 	}
 	b, err := readFile(file)
 	if err != nil {
 		return false, gone(err)
 	}
-	return strings.TrimSpace(string(b)) == yes, nil
+	return strings.TrimSpace(string(b)) == "1", nil
 }

@@ -106,6 +106,7 @@ func start(t *testing.T, g Group, script string) (*exec.Cmd, *bytes.Buffer) {
 
 func TestJoinListKillRemove(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		g := create(t, l, "/"+kerneltest.ID(t), nil)
 		// Two shells, one of which forks without end.
 		a, _ := start(t, g, "sleep 1000")
@@ -138,6 +139,7 @@ func TestJoinListKillRemove(t *testing.T) {
 // TestRemoveWaits removes a group while its last process is still there.
 func TestRemoveWaits(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		g := create(t, l, "/"+kerneltest.ID(t), nil)
 		cmd, _ := start(t, g, "sleep 0.2")
 		done := make(chan error, 1)
@@ -153,6 +155,7 @@ func TestRemoveWaits(t *testing.T) {
 
 func TestRemoveGivesUp(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		g := create(t, l, "/"+kerneltest.ID(t), nil)
 		cmd, _ := start(t, g, "sleep 1000")
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -168,6 +171,7 @@ func TestRemoveGivesUp(t *testing.T) {
 // TestRemoveTakesWhatTheContainerMade: a container may make cgroups of its own.
 func TestRemoveTakesWhatTheContainerMade(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		g := create(t, l, "/"+kerneltest.ID(t), nil)
 		for _, d := range g.Dirs {
 			if err := os.MkdirAll(filepath.Join(d.Path, "a/b"), 0o755); err != nil {
@@ -179,6 +183,7 @@ func TestRemoveTakesWhatTheContainerMade(t *testing.T) {
 
 func TestFreeze(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		g := create(t, l, "/"+kerneltest.ID(t), nil)
 		cmd, _ := start(t, g, "while :; do :; done")
 		cpu := func() string {
@@ -219,6 +224,7 @@ func TestFreeze(t *testing.T) {
 
 func TestDevices(t *testing.T) {
 	layouts(t, func(t *testing.T, l Layout) {
+		t.Helper()
 		loop := int64(7)
 		g := create(t, l, "/"+kerneltest.ID(t), &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{
 			{Access: "rwm"}, {Allow: true, Type: "b", Major: &loop, Access: "r"},
@@ -242,13 +248,13 @@ func TestLimits(t *testing.T) {
 	}
 	r := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true}}}
 	if l.find("memory") >= 0 {
-		r.Memory = &specs.LinuxMemory{Limit: ptr[int64](32 << 20), Reservation: ptr[int64](16 << 20)}
+		r.Memory = &specs.LinuxMemory{Limit: new(int64(32 << 20)), Reservation: new(int64(16 << 20))}
 	}
 	if l.find("pids") >= 0 {
-		r.Pids = &specs.LinuxPids{Limit: ptr[int64](3)}
+		r.Pids = &specs.LinuxPids{Limit: new(int64(3))}
 	}
 	if l.find("cpu") >= 0 {
-		r.CPU = &specs.LinuxCPU{Shares: ptr[uint64](512), Quota: ptr[int64](50000), Period: ptr[uint64](100000)}
+		r.CPU = &specs.LinuxCPU{Shares: new(uint64(512)), Quota: new(int64(50000)), Period: new(uint64(100000))}
 	}
 	path := "/" + kerneltest.ID(t)
 	t.Cleanup(func() {
@@ -259,8 +265,8 @@ func TestLimits(t *testing.T) {
 	g := create(t, l, path+"/below", r)
 	if l.find("pids") >= 0 {
 		cmd, out := start(t, g, "(sleep 9 & sleep 9 & sleep 9 & sleep 9 & wait) 2>&1")
-		waited := make(chan error, 1)
-		go func() { waited <- cmd.Wait() }()
+		waited := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(waited) }()
 		select {
 		case <-waited:
 		case <-time.After(2 * time.Second):
@@ -287,7 +293,7 @@ func TestLimits(t *testing.T) {
 			more.Memory = &specs.LinuxMemory{Limit: &size}
 		}
 		if r.CPU != nil {
-			more.CPU = &specs.LinuxCPU{Quota: ptr(size / 1000), Period: ptr(uint64(size) / 500)}
+			more.CPU = &specs.LinuxCPU{Quota: new(size / 1000), Period: new(uint64(size) / 500)}
 		}
 		steps, err := l.Update(g, more)
 		if err != nil {

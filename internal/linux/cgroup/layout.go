@@ -76,7 +76,7 @@ func Detect() (Layout, error) {
 	l := parseMounts(mounts)
 	if len(l.Hierarchies) == 0 {
 		return Layout{}, errdefs.Hint(errdefs.New(errdefs.NotImplemented, "no cgroup hierarchy is mounted"),
-			"mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+			"mount one: mount -t cgroup2 none /sys/fs/cgroup")
 	}
 	own, err := readFile("/proc/self/cgroup")
 	if err != nil {

@@ -211,7 +211,7 @@ func (p *planner) devices(r *specs.LinuxResources) error {
 		return nil
 	case i < 0:
 		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "%s: there is neither a v1 devices hierarchy nor cgroup v2", why),
-			"mount one: mount -t cgroup -o devices devices /sys/fs/cgroup/devices")
+			"mount one: mount -t cgroup -o devices none /sys/fs/cgroup/devices")
 	}
 	p.add(Step{Op: Filter, Path: p.group.Dirs[i].Path, Value: policy.String(), Why: why, policy: policy})
 	return nil

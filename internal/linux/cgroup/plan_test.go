@@ -16,18 +16,18 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-const hybridInfo = `22 27 0:21 / /proc rw,relatime - proc proc rw
+const hybridInfo = `22 27 0:21 / /proc rw,relatime - proc none rw
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard
-31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
-32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 master:2 - cgroup cgroup rw,cpu,cpuacct
-34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset
-35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup cgroup rw,devices
-38 31 0:35 / /sys/fs/cgroup/blkio rw,relatime - cgroup cgroup rw,blkio
-39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
-40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
-41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
-50 27 0:36 / /mnt/other rw,relatime - cgroup cgroup rw,pids
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs none rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:5 master:2 - cgroup none rw,cpu,cpuacct
+34 31 0:31 / /sys/fs/cgroup/cpuset rw,relatime - cgroup none rw,cpuset
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup none rw,memory
+36 31 0:33 / /sys/fs/cgroup/devices rw,relatime - cgroup none rw,devices
+38 31 0:35 / /sys/fs/cgroup/blkio rw,relatime - cgroup none rw,blkio
+39 31 0:36 / /sys/fs/cgroup/pids rw,relatime - cgroup none rw,pids
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup none rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 none rw,nsdelegate
+50 27 0:36 / /mnt/other rw,relatime - cgroup none rw,pids
 `
 
 const hybridOwn = `9:name=systemd:/
@@ -45,7 +45,7 @@ func hybrid() Layout {
 }
 
 func unified() Layout {
-	l := parseMounts([]byte("28 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"))
+	l := parseMounts([]byte("28 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 none rw,nsdelegate\n"))
 	l.addOwn([]byte("0::/user.slice/session.scope\n"))
 	l.Hierarchies[0].Controllers = strings.Fields("cpuset cpu io memory hugetlb pids rdma")
 	return l
@@ -65,7 +65,7 @@ func TestParseMounts(t *testing.T) {
 	if diff := cmp.Diff(want, hybrid().Hierarchies); diff != "" {
 		t.Error(diff)
 	}
-	hidden := hybridInfo + "60 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 cgroup2 rw\n"
+	hidden := hybridInfo + "60 31 0:38 / /sys/fs/cgroup rw,relatime - cgroup2 none rw\n"
 	l := parseMounts([]byte(hidden))
 	// What was outside of the folder that is hidden stays in sight.
 	want = []Hierarchy{
@@ -84,7 +84,7 @@ func TestParseMounts(t *testing.T) {
 
 // TestRootMayComeLast: the mount table is not in the order of the tree.
 func TestRootMayComeLast(t *testing.T) {
-	info := "31 27 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\n"
+	info := "31 27 0:28 / /sys/fs/cgroup rw - cgroup2 none rw\n27 1 254:0 / / rw - ext4 /dev/vda rw\n"
 	if l := parseMounts([]byte(info)); !l.Unified() {
 		t.Errorf("got %+v", l)
 	}
@@ -102,25 +102,23 @@ func FuzzParseMounts(f *testing.F) {
 	})
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // everything asks for every limit there is.
 func everything() *specs.LinuxResources {
 	device := specs.LinuxBlockIODevice{Major: 8, Minor: 16}
 	throttle := []specs.LinuxThrottleDevice{{LinuxBlockIODevice: device, Rate: 1 << 20}}
 	return &specs.LinuxResources{
-		Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}, {Allow: true, Type: "c", Major: ptr[int64](10), Minor: ptr[int64](229), Access: "rw"}},
+		Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}, {Allow: true, Type: "c", Major: new(int64(10)), Minor: new(int64(229)), Access: "rw"}},
 		CPU: &specs.LinuxCPU{
-			Shares: ptr[uint64](512), Quota: ptr[int64](50_000), Period: ptr[uint64](200_000), Burst: ptr[uint64](1000),
-			RealtimeRuntime: ptr[int64](950), RealtimePeriod: ptr[uint64](1000), Cpus: "0-1", Mems: "0", Idle: ptr[int64](0),
+			Shares: new(uint64(512)), Quota: new(int64(50_000)), Period: new(uint64(200_000)), Burst: new(uint64(1000)),
+			RealtimeRuntime: new(int64(950)), RealtimePeriod: new(uint64(1000)), Cpus: "0-1", Mems: "0", Idle: new(int64(0)),
 		},
 		Memory: &specs.LinuxMemory{
-			Limit: ptr[int64](64 << 20), Swap: ptr[int64](96 << 20), Reservation: ptr[int64](32 << 20),
-			Kernel: ptr[int64](1), Swappiness: ptr[uint64](10), DisableOOMKiller: ptr(true),
+			Limit: new(int64(64 << 20)), Swap: new(int64(96 << 20)), Reservation: new(int64(32 << 20)),
+			Swappiness: new(uint64(10)), DisableOOMKiller: new(true),
 		},
-		Pids: &specs.LinuxPids{Limit: ptr[int64](100)},
+		Pids: &specs.LinuxPids{Limit: new(int64(100))},
 		BlockIO: &specs.LinuxBlockIO{
-			Weight: ptr[uint16](500), WeightDevice: []specs.LinuxWeightDevice{{LinuxBlockIODevice: device, Weight: ptr[uint16](200)}},
+			Weight: new(uint16(500)), WeightDevice: []specs.LinuxWeightDevice{{LinuxBlockIODevice: device, Weight: new(uint16(200))}},
 			ThrottleReadBpsDevice: throttle, ThrottleWriteBpsDevice: throttle, ThrottleReadIOPSDevice: throttle, ThrottleWriteIOPSDevice: throttle,
 		},
 		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
@@ -130,7 +128,7 @@ func everything() *specs.LinuxResources {
 func TestPlan(t *testing.T) {
 	v2 := everything()
 	v2.Unified = map[string]string{"memory.high": "1000000", "io.latency": "8:0 target=1\n8:16 target=2"}
-	v2.Rdma = map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: ptr[uint32](3), HcaObjects: ptr[uint32](4)}}
+	v2.Rdma = map[string]specs.LinuxRdma{"mlx5_1": {HcaHandles: new(uint32(3)), HcaObjects: new(uint32(4))}}
 	tests := []struct {
 		name   string
 		layout Layout
@@ -222,18 +220,18 @@ func TestPlanRefuses(t *testing.T) {
 		class  errdefs.Class
 		text   string
 	}{
-		{"few shares", hybrid(), specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr[uint64](1)}}, errdefs.Invalid, "minimum allowed cpu-shares is 2"},
-		{"many shares", unified(), specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr[uint64](300000)}}, errdefs.Invalid, "maximum allowed cpu-shares"},
-		{"swappiness", hybrid(), specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: ptr[uint64](101)}}, errdefs.Invalid, "0 to 100"},
-		{"swap without memory", unified(), specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: ptr[int64](1000)}}, errdefs.Invalid, "no limit for memory"},
-		{"swap below memory", unified(), specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr[int64](2000), Swap: ptr[int64](1000)}}, errdefs.Invalid, "less than"},
+		{"few shares", hybrid(), specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: new(uint64(1))}}, errdefs.Invalid, "minimum allowed cpu-shares is 2"},
+		{"many shares", unified(), specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: new(uint64(300000))}}, errdefs.Invalid, "maximum allowed cpu-shares"},
+		{"swappiness", hybrid(), specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: new(uint64(101))}}, errdefs.Invalid, "0 to 100"},
+		{"swap without memory", unified(), specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: new(int64(1000))}}, errdefs.Invalid, "no limit for memory"},
+		{"swap below memory", unified(), specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(2000)), Swap: new(int64(1000))}}, errdefs.Invalid, "less than"},
 		{"page size", unified(), specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "../x"}}}, errdefs.Invalid, "page size"},
 		{"file elsewhere", unified(), specs.LinuxResources{Unified: map[string]string{"../memory.max": "1"}}, errdefs.Invalid, "not the name"},
 		{"no rdma", hybrid(), specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"a": {}}}, errdefs.NotImplemented, "rdma"},
-		{"no net_cls", unified(), specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: ptr[uint32](1)}}, errdefs.NotImplemented, "net_cls"},
+		{"no net_cls", unified(), specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: new(uint32(1))}}, errdefs.NotImplemented, "net_cls"},
 		{"interface", hybrid(), specs.LinuxResources{Network: &specs.LinuxNetwork{Priorities: []specs.LinuxInterfacePriority{{Name: "eth0"}}}}, errdefs.NotImplemented, "net_prio"},
 		{"device", hybrid(), specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Type: "q"}}}, errdefs.Invalid, "type"},
-		{"weight", unified(), specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr[uint16](1)}}, errdefs.Invalid, "10 to 1000"},
+		{"weight", unified(), specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(1))}}, errdefs.Invalid, "10 to 1000"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -62,19 +62,23 @@ func TestV1(t *testing.T) {
 		{"none", nil, []Line{{"devices.deny", "a"}}},
 		{"allow all", []specs.LinuxDeviceCgroup{rule(true, "a", Any, Any, "")}, []Line{{"devices.allow", "a"}}},
 		{
-			"list", []specs.LinuxDeviceCgroup{rule(true, "c", 1, 3, "rwm"), rule(true, "c", 136, Any, "rw")},
+			"list",
+			[]specs.LinuxDeviceCgroup{rule(true, "c", 1, 3, "rwm"), rule(true, "c", 136, Any, "rw")},
 			[]Line{{"devices.deny", "a"}, {"devices.allow", "c 1:3 rwm"}, {"devices.allow", "c 136:* rw"}},
 		},
 		{
-			"all but one", []specs.LinuxDeviceCgroup{rule(true, "a", Any, Any, ""), rule(false, "b", 8, 0, "w")},
+			"all but one",
+			[]specs.LinuxDeviceCgroup{rule(true, "a", Any, Any, ""), rule(false, "b", 8, 0, "w")},
 			[]Line{{"devices.allow", "a"}, {"devices.deny", "b 8:0 w"}},
 		},
 		{
-			"a part taken back", []specs.LinuxDeviceCgroup{rule(true, "c", 1, 3, "rwm"), rule(false, "c", 1, 3, "w")},
+			"a part taken back",
+			[]specs.LinuxDeviceCgroup{rule(true, "c", 1, 3, "rwm"), rule(false, "c", 1, 3, "w")},
 			[]Line{{"devices.deny", "a"}, {"devices.allow", "c 1:3 rm"}},
 		},
 		{
-			"any type with a number", []specs.LinuxDeviceCgroup{rule(true, "a", 10, 229, "rwm")},
+			"any type with a number",
+			[]specs.LinuxDeviceCgroup{rule(true, "a", 10, 229, "rwm")},
 			[]Line{{"devices.deny", "a"}, {"devices.allow", "b 10:229 rwm"}, {"devices.allow", "c 10:229 rwm"}},
 		},
 		{"a hole in a wildcard", []specs.LinuxDeviceCgroup{rule(true, "c", 1, Any, "rwm"), rule(false, "c", 1, 3, "w")}, nil},
@@ -97,10 +101,10 @@ func TestV1(t *testing.T) {
 }
 
 // run interprets the instructions that Compile uses.
-func run(t *testing.T, p Program, kind byte, major, minor int64, access Access) bool {
+func run(t *testing.T, p Program, device Rule) bool {
 	t.Helper()
-	typ := map[byte]uint64{'b': typeBlock, 'c': typeChar}[kind]
-	ctx := map[int16]uint64{0: typ | uint64(access)<<accessBits, 4: uint64(major), 8: uint64(minor)}
+	typ := map[byte]uint64{'b': typeBlock, 'c': typeChar}[device.Type]
+	ctx := map[int16]uint64{0: typ | uint64(device.Access)<<accessBits, 4: uint64(device.Major), 8: uint64(device.Minor)}
 	var reg [16]uint64
 	for pc, steps := 0, 0; pc < len(p.Insns); pc, steps = pc+1, steps+1 {
 		in := p.Insns[pc]
@@ -212,7 +216,7 @@ func FuzzForms(f *testing.F) {
 						if got := p.Allowed(kind, major, minor, access); got != want {
 							t.Fatalf("%v\n%c %d:%d %v: Allowed says %t", p, kind, major, minor, access, got)
 						}
-						if got := run(t, prog, kind, major, minor, access); got != want {
+						if got := run(t, prog, Rule{Type: kind, Major: major, Minor: minor, Access: access}); got != want {
 							t.Fatalf("%v\n%c %d:%d %v: the program says %t\n%s", p, kind, major, minor, access, got, prog)
 						}
 						if v1err != nil {

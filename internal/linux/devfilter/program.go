@@ -230,13 +230,12 @@ func address[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
 func bpf(cmd uintptr, attr unsafe.Pointer, size uintptr) (int, error) {
 	for {
 		r, _, errno := unix.Syscall(unix.SYS_BPF, cmd, uintptr(attr), size)
-		switch errno {
-		case 0:
+		if errno == 0 {
 			return int(r), nil
-		case unix.EAGAIN, unix.EINTR:
-			// The verifier gives up when a signal is pending.
-			continue
 		}
-		return -1, errno
+		// The verifier gives up when a signal is pending.
+		if errno != unix.EAGAIN && errno != unix.EINTR {
+			return -1, errno
+		}
 	}
 }

@@ -210,39 +210,44 @@ func (a *assembler) leaf(o outcome, x arch) label {
 func (a *assembler) condition(c condition, x arch, yes, no label) label {
 	high, low := uint32(c.value>>32), uint32(c.value)
 	offset := uint32(offArgs + 8*c.index)
+	lower := a.test(c.op, word{offset, uint32(c.mask), low}, yes, no)
 	if x.narrow() {
-		return a.test(c.op, uint32(c.mask), low, offset, yes, no)
+		return lower
 	}
-	lower := a.test(c.op, uint32(c.mask), low, offset, yes, no)
-	offset += 4
+	upper := word{offset + 4, uint32(c.mask >> 32), high}
 	switch c.op {
 	case specs.OpEqualTo:
-		return a.test(specs.OpEqualTo, uint32(c.mask>>32), high, offset, lower, no)
+		return a.test(specs.OpEqualTo, upper, lower, no)
 	case specs.OpNotEqual:
-		return a.test(specs.OpEqualTo, uint32(c.mask>>32), high, offset, lower, yes)
+		return a.test(specs.OpEqualTo, upper, lower, yes)
 	case specs.OpGreaterThan, specs.OpGreaterEqual:
 		// Above: yes. Equal: the lower half says. Below: no.
-		return a.threeWay(high, offset, yes, lower, no)
+		return a.threeWay(upper, yes, lower, no)
 	default:
-		return a.threeWay(high, offset, no, lower, yes)
+		return a.threeWay(upper, no, lower, yes)
 	}
 }
 
-// threeWay compares a word with k.
-func (a *assembler) threeWay(k, offset uint32, above, equal, below label) label {
+// word is half of an argument, the bits of it that count, and what they are
+// compared with.
+type word struct{ offset, mask, k uint32 }
+
+// threeWay goes by how a word compares.
+func (a *assembler) threeWay(w word, above, equal, below label) label {
 	rest := equal // nothing is below 0
-	if k > 0 {
-		rest = a.jump(unix.BPF_JEQ, k, equal, below)
+	if w.k > 0 {
+		rest = a.jump(unix.BPF_JEQ, w.k, equal, below)
 	}
-	return a.load(offset, a.jump(unix.BPF_JGT, k, above, rest))
+	return a.load(w.offset, a.jump(unix.BPF_JGT, w.k, above, rest))
 }
 
-// test compares a word, under a mask, with k.
-func (a *assembler) test(op specs.LinuxSeccompOperator, mask, k, offset uint32, yes, no label) label {
+// test goes by whether a comparison holds.
+func (a *assembler) test(op specs.LinuxSeccompOperator, w word, yes, no label) label {
 	var at label
+	k := w.k
 	switch op {
 	case specs.OpEqualTo:
-		if mask == 0 && k == 0 {
+		if w.mask == 0 && k == 0 {
 			return yes
 		}
 		at = a.jump(unix.BPF_JEQ, k, yes, no)
@@ -257,9 +262,9 @@ func (a *assembler) test(op specs.LinuxSeccompOperator, mask, k, offset uint32, 
 	default: // specs.OpLessEqual
 		at = a.jump(unix.BPF_JGT, k, no, yes)
 	}
-	if mask != math.MaxUint32 {
+	if w.mask != math.MaxUint32 {
 		a.follow(at)
-		at = a.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, mask)
+		at = a.emit(unix.BPF_ALU|unix.BPF_AND|unix.BPF_K, w.mask)
 	}
-	return a.load(offset, at)
+	return a.load(w.offset, at)
 }

@@ -82,8 +82,6 @@ func check(t *testing.T, s *specs.LinuxSeccomp, goarch string) {
 
 var machines = []string{"amd64", "386", "arm64", "arm", "riscv64"}
 
-func u(n uint) *uint { return &n }
-
 func TestCompile(t *testing.T) {
 	all := []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32, specs.ArchAARCH64, specs.ArchARM, specs.ArchRISCV64, specs.ArchS390X}
 	allow := func(names ...string) specs.LinuxSyscall {
@@ -97,10 +95,10 @@ func TestCompile(t *testing.T) {
 	}
 	tests := map[string]*specs.LinuxSeccomp{
 		"allow list":                  {DefaultAction: specs.ActErrno, Architectures: all, Syscalls: []specs.LinuxSyscall{allow("read", "write", "openat", "exit", "no_such_call", "socket", "semop")}},
-		"deny list":                   {DefaultAction: specs.ActAllow, Architectures: all, Syscalls: []specs.LinuxSyscall{{Names: []string{"mount", "socket", "shmat", "clone3"}, Action: specs.ActErrno, ErrnoRet: u(38)}}},
+		"deny list":                   {DefaultAction: specs.ActAllow, Architectures: all, Syscalls: []specs.LinuxSyscall{{Names: []string{"mount", "socket", "shmat", "clone3"}, Action: specs.ActErrno, ErrnoRet: new(uint(38))}}},
 		"no rules":                    {DefaultAction: specs.ActKillProcess, Architectures: all},
-		"own architecture only":       {DefaultAction: specs.ActErrno, DefaultErrnoRet: u(22), Syscalls: []specs.LinuxSyscall{allow("getpid")}},
-		"every action":                {DefaultAction: specs.ActTrap, Architectures: all, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActTrace, ErrnoRet: u(7)}, {Names: []string{"openat"}, Action: specs.ActLog}, {Names: []string{"close"}, Action: specs.ActKill}, {Names: []string{"dup"}, Action: specs.ActKillThread}, {Names: []string{"dup3"}, Action: specs.ActNotify}}},
+		"own architecture only":       {DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(22)), Syscalls: []specs.LinuxSyscall{allow("getpid")}},
+		"every action":                {DefaultAction: specs.ActTrap, Architectures: all, Syscalls: []specs.LinuxSyscall{{Names: []string{"read"}, Action: specs.ActTrace, ErrnoRet: new(uint(7))}, {Names: []string{"openat"}, Action: specs.ActLog}, {Names: []string{"close"}, Action: specs.ActKill}, {Names: []string{"dup"}, Action: specs.ActKillThread}, {Names: []string{"dup3"}, Action: specs.ActNotify}}},
 		"unconditional wins":          {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"kill"}, Action: specs.ActKill, Args: []specs.LinuxSeccompArg{{Index: 1, Op: specs.OpEqualTo, Value: 9}}}, allow("kill"), {Names: []string{"kill"}, Action: specs.ActLog}}},
 		"any on the same argument":    {DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{{Names: []string{"prctl"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 0, Op: specs.OpEqualTo, Value: 1}, {Index: 0, Op: specs.OpEqualTo, Value: 2}, {Index: 1, Op: specs.OpGreaterThan, Value: 1 << 33}}}}},
 		"every operator":              {DefaultAction: specs.ActErrno, Architectures: all, Syscalls: operators()},
@@ -145,7 +143,7 @@ func TestRefuses(t *testing.T) {
 		"write syscall":                           call(specs.LinuxSyscall{Names: []string{"write"}, Action: specs.ActNotify}),
 		"argument 6":                              call(specs.LinuxSyscall{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Index: 6, Op: specs.OpEqualTo}}}),
 		`operator "=="`:                           call(specs.LinuxSyscall{Names: []string{"read"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Op: "=="}}}),
-		"errnoRet 5000":                           call(specs.LinuxSyscall{Names: []string{"read"}, Action: specs.ActErrno, ErrnoRet: u(5000)}),
+		"errnoRet 5000":                           call(specs.LinuxSyscall{Names: []string{"read"}, Action: specs.ActErrno, ErrnoRet: new(uint(5000))}),
 	}
 	for want, s := range tests {
 		if _, err := Compile(s, Host{}); !errdefs.Is(err, errdefs.Invalid) || !strings.Contains(err.Error(), want) {
@@ -256,7 +254,7 @@ func TestDeterministic(t *testing.T) {
 func FuzzCompile(f *testing.F) {
 	for _, s := range []specs.LinuxSeccomp{
 		{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86, specs.ArchX32}, Syscalls: operators()},
-		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"socket", "ipc", "semop"}, Action: specs.ActErrno, ErrnoRet: u(5)}}},
+		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"socket", "ipc", "semop"}, Action: specs.ActErrno, ErrnoRet: new(uint(5))}}},
 	} {
 		b, err := json.Marshal(s)
 		if err != nil {

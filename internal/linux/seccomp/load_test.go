@@ -61,7 +61,7 @@ func TestKernel(t *testing.T) {
 	}{
 		{"allowed", specs.LinuxSyscall{Names: []string{"chroot"}, Action: specs.ActErrno}, "busybox mkdir /proc/x; echo here", "can't create directory '/proc/x': No such file or directory\nhere\n", 0},
 		{"errno", specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno}, "busybox mkdir /proc/x; echo here", "Operation not permitted\nhere\n", 0},
-		{"other errno", specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno, ErrnoRet: u(uint(unix.EXDEV))}, "busybox mkdir /proc/x; echo here", "Invalid cross-device link\nhere\n", 0},
+		{"other errno", specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActErrno, ErrnoRet: new(uint(unix.EXDEV))}, "busybox mkdir /proc/x; echo here", "Invalid cross-device link\nhere\n", 0},
 		{"argument", specs.LinuxSyscall{Names: []string{"kill"}, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{{Index: 1, Op: specs.OpEqualTo, Value: 10}}}, "kill -12 $$; trap 'echo got' 12; kill -10 $$; kill -12 $$", "", syscall.SIGUSR2},
 		{"argument refused", specs.LinuxSyscall{Names: []string{"kill"}, Action: specs.ActErrno, Args: []specs.LinuxSeccompArg{{Index: 1, Op: specs.OpEqualTo, Value: 10}}}, "trap 'echo got' 12; kill -10 $$; kill -12 $$", "Operation not permitted\ngot\n", 0},
 		{"kill process", specs.LinuxSyscall{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActKillProcess}, "exec busybox mkdir /proc/x", "", syscall.SIGSYS},
@@ -78,9 +78,8 @@ func TestKernel(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe", tt.script)
 			cmd.Env = append(os.Environ(), childEnv+"="+string(profile))
 			out, err := cmd.CombinedOutput()
-			var exit *exec.ExitError
 			var signal syscall.Signal
-			if errors.As(err, &exit) {
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				if ws := exit.Sys().(syscall.WaitStatus); ws.Signaled() {
 					signal = ws.Signal()
 				}
