@@ -1,0 +1,216 @@
+// Package image is the engine's service for images, in Docker's terms: pull,
+// load, list, inspect, tag, remove, prune. What an image is and what belongs
+// to it is internal/imagestore's business; this package has Docker's rules on
+// top: which removal is a conflict, what a listing shows, what messages say.
+//
+// One image is built in: lade/toolbox, a shell and the usual commands. It needs
+// no registry: it is made of the program lade-toolbox the first time that
+// somebody asks for it.
+package image
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/errdefs"
+	"lade/internal/image"
+	"lade/internal/imagestore"
+	"lade/internal/platform"
+	"lade/internal/reference"
+	"lade/internal/registry/auth"
+	"lade/internal/transfer"
+)
+
+// Config is what a Service works with.
+type Config struct {
+	Images   *imagestore.Store
+	Transfer *transfer.Transfer
+	// Platform is the engine's own.
+	Platform ocispec.Platform
+	// Toolbox is the path of the program lade-toolbox. Empty: there is no
+	// built-in image.
+	Toolbox string
+	// Users returns the ids of the containers that were made from the image
+	// with the id, which begins with "sha256:". Nil: there are none.
+	Users func(imageID string) []string
+	// Running reports whether a container runs. Nil: none does.
+	Running func(containerID string) bool
+	// Log takes what nobody asked for; nil means slog.Default().
+	Log *slog.Logger
+}
+
+// Service answers for the images. Its methods may be called concurrently.
+type Service struct {
+	c       Config
+	builtin builtin
+
+	// removing holds removals apart: each looks first and acts then.
+	removing sync.Mutex
+}
+
+// New returns a service.
+func New(c Config) *Service {
+	if c.Users == nil {
+		c.Users = func(string) []string { return nil }
+	}
+	if c.Running == nil {
+		c.Running = func(string) bool { return false }
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return &Service{c: c, builtin: builtin{program: c.Toolbox}}
+}
+
+// PullOptions says what to pull, and with whose credentials.
+type PullOptions struct {
+	Ref      string               // name, name:tag or name@digest
+	Platform string               // os/architecture[/variant]; empty: the engine's own
+	Auth     *registry.AuthConfig // nil: nobody's
+}
+
+// Pull fetches an image from its registry. progress may be nil.
+func (s *Service) Pull(ctx context.Context, o PullOptions, progress func(transfer.Progress)) error {
+	ref, err := reference.Parse(o.Ref)
+	if err != nil {
+		return err
+	}
+	if progress == nil {
+		progress = func(transfer.Progress) {}
+	}
+	t := transfer.PullOptions{Ref: ref}
+	if o.Platform != "" {
+		p, err := platform.Parse(o.Platform, s.c.Platform)
+		if err != nil {
+			return err
+		}
+		t.Platform = &p
+	}
+	if s.builtin.is(ref) {
+		if err := s.ensureBuiltin(ctx); err != nil {
+			return err
+		}
+		progress(transfer.Progress{Action: "Status: " + ref.Familiar() + " is built into Lade"})
+		return nil
+	}
+	if t.Credentials, err = credentials(o.Auth, ref.Domain); err != nil {
+		return err
+	}
+	_, err = s.c.Transfer.Pull(ctx, t, progress)
+	return err
+}
+
+// credentials reads what a client sent along. Credentials that were given for
+// another registry are refused: they would tell this one.
+func credentials(a *registry.AuthConfig, domain string) (auth.Credentials, error) {
+	if a == nil {
+		return auth.Credentials{}, nil
+	}
+	c := auth.Credentials{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
+	if a.Auth != "" && c.Username == "" && c.Password == "" {
+		raw, err := base64.StdEncoding.DecodeString(a.Auth)
+		user, password, ok := strings.Cut(string(raw), ":")
+		if err != nil || !ok {
+			return auth.Credentials{}, errdefs.With(errdefs.Invalid, errors.New("the credentials are not base64 of user:password"))
+		}
+		c.Username, c.Password = user, password
+	}
+	if c == (auth.Credentials{}) || a.ServerAddress == "" {
+		return c, nil
+	}
+	if of := serverDomain(a.ServerAddress); of != domain {
+		return auth.Credentials{}, errdefs.New(errdefs.Invalid, "the credentials are for the registry %s, not for %s", of, domain)
+	}
+	return c, nil
+}
+
+// serverDomain returns the registry that docker's configuration means by an
+// address: https://index.docker.io/v1/ is docker.io.
+func serverDomain(address string) string {
+	s := strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://")
+	s, _, _ = strings.Cut(s, "/")
+	switch s {
+	case "index.docker.io", "registry-1.docker.io":
+		return "docker.io"
+	}
+	return s
+}
+
+// Load stores the images of an archive. progress may be nil.
+func (s *Service) Load(ctx context.Context, archive io.Reader, progress func(transfer.Progress)) error {
+	_, err := s.c.Transfer.Load(ctx, archive, progress)
+	return err
+}
+
+// Tag gives an image one more name.
+func (s *Service) Tag(ctx context.Context, source, target string) error {
+	ref, err := reference.Parse(target)
+	if err != nil {
+		return err
+	}
+	e, err := s.resolve(ctx, source)
+	if err != nil {
+		return err
+	}
+	return s.c.Images.Tag(e.ID, ref)
+}
+
+// Resolve finds a local image: by name, name@digest, id, or the beginning of
+// an id. The built-in image is made if it is asked for.
+func (s *Service) Resolve(ctx context.Context, ref string) (image.Image, error) {
+	e, err := s.resolve(ctx, ref)
+	return e.Image, err
+}
+
+func (s *Service) resolve(ctx context.Context, ref string) (imagestore.Entry, error) {
+	r, err := reference.Parse(ref)
+	if err != nil || !s.builtin.is(r) {
+		return s.c.Images.Resolve(ref)
+	}
+	if s.builtin.fresh() {
+		e, err := s.c.Images.Resolve(ref)
+		if !errdefs.Is(err, errdefs.NotFound) {
+			return e, err
+		}
+	}
+	if err := s.ensureBuiltin(ctx); err != nil {
+		return imagestore.Entry{}, err
+	}
+	return s.c.Images.Resolve(ref)
+}
+
+// Pin keeps an image's layers for a container, also when the image is removed.
+// Pins live as long as the engine: it pins again what its records say when it
+// starts, and calls Sweep after that.
+func (s *Service) Pin(_ context.Context, containerID string, img image.Image) error {
+	return s.c.Images.Pin(containerID, img.Config.RootFS.DiffIDs)
+}
+
+// Unpin ends a container's pin.
+func (s *Service) Unpin(_ context.Context, containerID string) error {
+	return s.c.Images.Unpin(containerID)
+}
+
+// Sweep removes what a killed engine left: blobs and layers that belong to no
+// image and no container, and downloads that nobody went on with. All
+// containers must have been pinned.
+func (s *Service) Sweep(_ context.Context, before time.Time) error {
+	swept, err := s.c.Images.Sweep(before)
+	if err != nil {
+		return fmt.Errorf("sweep images: %w", err)
+	}
+	if swept != (imagestore.Swept{}) {
+		s.c.Log.Info("removed what belonged to no image", "blobs", swept.Blobs, "layers", swept.Layers, "bytes", swept.Bytes)
+	}
+	return nil
+}
