@@ -54,12 +54,17 @@ func logs(cmd *cobra.Command, env *command.Env, id string, o client.LogsOptions)
 	if err != nil {
 		return err
 	}
+	tty := info.Config != nil && info.Config.Tty
+	if o.Follow && !tty {
+		f := follower{env: env, c: c, id: info.ID, opts: o}
+		return f.run(cmd.Context())
+	}
 	body, err := c.Logs(cmd.Context(), info.ID, o)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	if info.Config != nil && info.Config.Tty {
+	if tty {
 		_, err = io.Copy(env.Out, body)
 	} else {
 		_, err = stdcopy.StdCopy(env.Out, env.Err, body)
