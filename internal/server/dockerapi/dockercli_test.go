@@ -13,12 +13,14 @@ import (
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 
 	"lade/internal/engine/container"
 	engineexec "lade/internal/engine/exec"
 	"lade/internal/errdefs"
+	"lade/internal/transfer"
 )
 
 // world is a fake engine with containers that shout: each sends its input
@@ -97,6 +99,14 @@ func newWorld() *world {
 		return system.VersionResponse{Version: "0.1.0", Os: "linux", Arch: "amd64", Components: []system.ComponentVersion{
 			{Name: "Engine", Version: "0.1.0", Details: map[string]string{"ApiVersion": "?", "MinAPIVersion": "?"}},
 		}}, nil
+	}
+	w.images = fakeImages{
+		list: []image.Summary{{ID: someDigest, RepoTags: []string{"a:b"}, Created: time.Now().Add(-5 * 24 * time.Hour).Unix(), Size: 7300000}},
+		progress: []transfer.Progress{
+			{ID: "b", Action: "Pulling from library/a"},
+			{Action: "Status: Downloaded newer image for a:b"},
+			{Message: "Loaded image: a\n"},
+		},
 	}
 	w.networks = []network.Inspect{{Network: network.Network{Name: "bridge", ID: "b1", Driver: "bridge", Scope: "local"}}}
 	w.execs = &fakeExecs{
@@ -178,6 +188,14 @@ func TestDocker(t *testing.T) {
 		{args: "network ls --format {{.Name}}", out: "bridge\n"},
 		{args: "network inspect --format {{.Driver}} bridge", out: "bridge\n"},
 		{args: "wait nobody", out: "7\n", seen: "wait not-running"},
+		{args: "images", out: "a            b         012345678901   5 days ago   7.3MB\n"},
+		{args: "pull a:b", out: "Status: Downloaded newer image for a:b\n"},
+		{args: "pull -q a:b", out: "docker.io/library/a:b\n"},
+		{args: "load", stdin: "tar", out: "Loaded image: a\n"},
+		{args: "tag a b"},
+		{args: "rmi a", out: "Untagged: a\n"},
+		{args: "history a", out: "IMAGE"},
+		{args: "run missing x", err: "no such image: missing", code: 125, seen: "create  missing,create  missing"},
 		{args: "volume ls", err: "this version of Lade does not have this operation", code: 1},
 		{args: "node ls", err: "This node is not a swarm manager", code: 1},
 		{args: "diff x", err: "does not have this operation", code: 1},

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -15,12 +16,15 @@ import (
 	"testing"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/exec"
+	engineimage "lade/internal/engine/image"
 	"lade/internal/errdefs"
+	"lade/internal/transfer"
 )
 
 // fake is every service at once. A function that is nil answers that the
@@ -40,6 +44,7 @@ type fake struct {
 	resize   func(ref string, h, w uint) error
 	version  func() (system.VersionResponse, error)
 	networks []network.Inspect
+	images   fakeImages
 	execs    *fakeExecs
 }
 
@@ -180,7 +185,7 @@ func handler(f *fake) *Handler {
 		execs = &fakeExecs{}
 	}
 	return New(Services{
-		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks),
+		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images,
 		Log: slog.New(slog.DiscardHandler),
 	})
 }
@@ -251,4 +256,65 @@ func askAs(t *testing.T, uid uintptr, path string) bool {
 		answer <- strings.HasSuffix(string(got), "OK")
 	}()
 	return <-answer
+}
+
+// fakeImages notes what was asked for, and reports what it is told to.
+type fakeImages struct {
+	asked    string
+	progress []transfer.Progress
+	err      error
+	list     []image.Summary
+	loaded   string
+}
+
+func (f *fakeImages) note(format string, args ...any) error {
+	f.asked = fmt.Sprintf(format, args...)
+	return f.err
+}
+
+func (f *fakeImages) Pull(_ context.Context, o engineimage.PullOptions, progress func(transfer.Progress)) error {
+	user := ""
+	if o.Auth != nil {
+		user = o.Auth.Username
+	}
+	for _, p := range f.progress {
+		progress(p)
+	}
+	return f.note("pull %s %s %s", o.Ref, o.Platform, user)
+}
+
+func (f *fakeImages) Load(_ context.Context, r io.Reader, progress func(transfer.Progress)) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	f.loaded = string(b)
+	for _, p := range f.progress {
+		progress(p)
+	}
+	return f.note("load")
+}
+
+func (f *fakeImages) List(_ context.Context, o engineimage.ListOptions) ([]image.Summary, error) {
+	return f.list, f.note("list %v %v", o.All, o.Filters)
+}
+
+func (f *fakeImages) Inspect(_ context.Context, ref string) (image.InspectResponse, error) {
+	return image.InspectResponse{ID: "sha256:1", RepoTags: []string{ref}}, f.note("inspect %s", ref)
+}
+
+func (f *fakeImages) Remove(_ context.Context, ref string, o engineimage.RemoveOptions) ([]image.DeleteResponse, error) {
+	return []image.DeleteResponse{{Untagged: ref}}, f.note("remove %s %v %v", ref, o.Force, o.NoPrune)
+}
+
+func (f *fakeImages) Tag(_ context.Context, source, target string) error {
+	return f.note("tag %s %s", source, target)
+}
+
+func (f *fakeImages) History(_ context.Context, ref string) ([]image.HistoryResponseItem, error) {
+	return nil, f.note("history %s", ref)
+}
+
+func (f *fakeImages) Prune(_ context.Context, filters map[string][]string) (image.PruneReport, error) {
+	return image.PruneReport{SpaceReclaimed: 5}, f.note("prune %v", filters)
 }

@@ -19,6 +19,7 @@ type Services struct {
 	States    States    // of containers
 	Streams   Streams   // of containers
 	Execs     Execs
+	Images    Images
 	System    System
 	Networks  Networks
 	// Log takes what only an operator can mend: faults of the engine. The
