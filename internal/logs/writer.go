@@ -100,22 +100,20 @@ func (w *Writer) Write(s Stream, now time.Time, p []byte) {
 	held := &w.held[s-Stdout]
 	for len(p) > 0 {
 		i := bytes.IndexByte(p[:min(len(p), MaxLine+1-len(*held))], '\n')
-		line := p
-		if i >= 0 {
-			line = p[:i]
-		} else if len(*held)+len(p) > MaxLine {
-			line = p[:MaxLine-len(*held)]
-		} else {
+		if i < 0 && len(*held)+len(p) <= MaxLine {
 			*held = append(*held, p...)
 			break
 		}
-		r := record{stream: s, time: now.UnixNano(), data: line}
-		p = p[len(line):]
+		r := record{stream: s, time: now.UnixNano()}
+		var line []byte
 		if i >= 0 {
-			p = p[1:]
+			line, p = p[:i], p[i+1:]
 		} else {
+			n := MaxLine - len(*held)
+			line, p = p[:n], p[n:]
 			r.flags = flagPartial
 		}
+		r.data = line
 		if len(*held) > 0 {
 			*held = append(*held, line...)
 			r.data = *held

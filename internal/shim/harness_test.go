@@ -26,7 +26,7 @@ import (
 
 // rig makes bundles for one runtime.
 type rig struct {
-	t       testing.TB
+	t       *testing.T
 	shim    string
 	runtime string
 	args    []string
@@ -35,9 +35,9 @@ type rig struct {
 }
 
 // onRuntimes runs a test with the fake runtime, and with each real one there is.
-func onRuntimes(t *testing.T, test func(t *testing.T, r *rig)) {
+func onRuntimes(t *testing.T, test func(r *rig)) {
 	t.Helper()
-	t.Run("fake", func(t *testing.T) { test(t, fakeRig(t)) })
+	t.Run("fake", func(t *testing.T) { test(fakeRig(t)) })
 	for _, name := range []string{"runc", "crun", "lade-runtime"} {
 		path, err := exec.LookPath(name)
 		if err != nil || os.Geteuid() != 0 || testing.Short() {
@@ -46,7 +46,7 @@ func onRuntimes(t *testing.T, test func(t *testing.T, r *rig)) {
 		if name == "crun" && !fitForCrun() {
 			continue
 		}
-		t.Run(name, func(t *testing.T) { test(t, realRig(t, path)) })
+		t.Run(name, func(t *testing.T) { test(realRig(t, path)) })
 	}
 }
 
@@ -58,14 +58,14 @@ func fitForCrun() bool {
 	return err == nil || hybrid != nil
 }
 
-func fakeRig(t testing.TB) *rig {
-	t.Helper()
-	return &rig{t: t, shim: play(t, "lade-shim"), runtime: play(t, "fake-runtime"), root: t.TempDir()}
+func fakeRig(t *testing.T) *rig {
+	tb.Helper()
+	return &rig{t: tb, shim: play(tb, "lade-shim"), runtime: play(tb, "fake-runtime"), root: tb.TempDir()}
 }
 
-func realRig(t testing.TB, path string) *rig {
-	t.Helper()
-	return &rig{t: t, shim: play(t, "lade-shim"), runtime: path, root: t.TempDir(), rootfs: kerneltest.Busybox(t)}
+func realRig(t *testing.T, path string) *rig {
+	tb.Helper()
+	return &rig{t: tb, shim: play(tb, "lade-shim"), runtime: path, root: tb.TempDir(), rootfs: kerneltest.Busybox(tb)}
 }
 
 // config makes a bundle that runs a shell script.
@@ -125,23 +125,23 @@ func (r *rig) process(terminal bool, args ...string) *specs.Process {
 	}
 }
 
-func (r *rig) exec(t testing.TB, id string, terminal bool, script string) shim.ExecConfig {
-	t.Helper()
+func (r *rig) exec(tb testing.TB, id string, terminal bool, script string) shim.ExecConfig {
+	tb.Helper()
 	b, err := json.Marshal(r.process(terminal, "sh", "-c", script))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return shim.ExecConfig{ID: id, Process: b, Terminal: terminal}
 }
 
 // launch starts a shim and sees to it that nothing is left.
-func launch(t testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.Conn {
-	t.Helper()
-	c, err := shim.Launch(t.Context(), r.shim, cfg, attach)
+func launch(tb testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.Conn {
+	tb.Helper()
+	c, err := shim.Launch(tb.Context(), r.shim, cfg, attach)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
 		if err := c.Signal(ctx, 9, "clean-up"); err != nil {
@@ -151,44 +151,44 @@ func launch(t testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.
 		select {
 		case <-c.Done():
 		case <-ctx.Done():
-			t.Error("the shim does not leave")
+			tb.Error("the shim does not leave")
 		}
 		_ = c.Close()
 		if b, _ := os.ReadFile(filepath.Join(cfg.Bundle, shim.StderrName)); len(b) > 0 {
-			t.Errorf("the shim complains: %s", b)
+			tb.Errorf("the shim complains: %s", b)
 		}
 	})
 	return c
 }
 
 // run launches and creates.
-func run(t testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.Conn {
-	t.Helper()
-	c := launch(t, r, cfg, attach...)
-	if pid, err := c.Create(t.Context()); err != nil || pid <= 0 {
-		t.Fatalf("create: pid %d, %v", pid, err)
+func run(tb testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.Conn {
+	tb.Helper()
+	c := launch(tb, r, cfg, attach...)
+	if pid, err := c.Create(tb.Context()); err != nil || pid <= 0 {
+		tb.Fatalf("create: pid %d, %v", pid, err)
 	}
 	return c
 }
 
 // gone waits until the shim has left and returns the exit record.
-func gone(t testing.TB, c *shim.Conn, cfg shim.Config) shim.Exit {
-	t.Helper()
-	within(t, "the shim's end", c.Done())
+func gone(tb testing.TB, c *shim.Conn, cfg shim.Config) shim.Exit {
+	tb.Helper()
+	within(tb, "the shim's end", c.Done())
 	e, err := shim.ReadExit(cfg.ExitPath())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
 
-func within[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
+func within[T any](tb testing.TB, what string, c <-chan T) T {
+	tb.Helper()
 	select {
 	case v := <-c:
 		return v
 	case <-time.After(30 * time.Second):
-		t.Fatalf("waited too long for %s", what)
+		tb.Fatalf("waited too long for %s", what)
 		panic("unreachable")
 	}
 }
@@ -199,20 +199,20 @@ type session struct {
 }
 
 // client returns a client and what to give to the shim for it.
-func client(t testing.TB, a shim.Attach) (session, shim.Attach) {
-	t.Helper()
+func client(tb testing.TB, a shim.Attach) (session, shim.Attach) {
+	tb.Helper()
 	ours, theirs, err := scm.Pair()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	a.File = os.NewFile(uintptr(theirs), "client")
 	f := os.NewFile(uintptr(ours), "client")
 	conn, err := net.FileConn(f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	_ = f.Close()
-	t.Cleanup(func() { _ = conn.Close(); _ = a.File.Close() })
+	tb.Cleanup(func() { _ = conn.Close(); _ = a.File.Close() })
 	return session{conn.(*net.UnixConn)}, a
 }
 
@@ -222,19 +222,19 @@ var (
 )
 
 // all reads to the end.
-func (s session) all(t testing.TB) string {
-	t.Helper()
+func (s session) all(tb testing.TB) string {
+	tb.Helper()
 	_ = s.SetReadDeadline(time.Now().Add(30 * time.Second))
 	b, err := io.ReadAll(s)
 	if err != nil {
-		t.Fatalf("read from container: %v (after %.200q)", err, b)
+		tb.Fatalf("read from container: %v (after %.200q)", err, b)
 	}
 	return string(b)
 }
 
 // until reads until the text has come.
-func (s session) until(t testing.TB, text string) string {
-	t.Helper()
+func (s session) until(tb testing.TB, text string) string {
+	tb.Helper()
 	var got []byte
 	b := make([]byte, 1000)
 	_ = s.SetReadDeadline(time.Now().Add(30 * time.Second))
@@ -242,30 +242,30 @@ func (s session) until(t testing.TB, text string) string {
 		n, err := s.Read(b)
 		got = append(got, b[:n]...)
 		if err != nil {
-			t.Fatalf("waiting for %q: %v (after %.500q)", text, err, got)
+			tb.Fatalf("waiting for %q: %v (after %.500q)", text, err, got)
 		}
 	}
 	return string(got)
 }
 
-func (s session) say(t testing.TB, text string) {
-	t.Helper()
+func (s session) say(tb testing.TB, text string) {
+	tb.Helper()
 	if _, err := io.WriteString(s, text); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
 // demux takes Docker's frames apart.
-func demux(t testing.TB, b string) (stdout, stderr string) {
-	t.Helper()
+func demux(tb testing.TB, b string) (stdout, stderr string) {
+	tb.Helper()
 	var out [3]bytes.Buffer
 	for len(b) > 0 {
 		if len(b) < 8 || b[0] < 1 || b[0] > 2 || b[1:4] != "\x00\x00\x00" {
-			t.Fatalf("no frame: %.20q", b)
+			tb.Fatalf("no frame: %.20q", b)
 		}
 		n := int(b[4])<<24 | int(b[5])<<16 | int(b[6])<<8 | int(b[7])
 		if len(b) < 8+n {
-			t.Fatalf("frame of %d bytes ends after %d", n, len(b)-8)
+			tb.Fatalf("frame of %d bytes ends after %d", n, len(b)-8)
 		}
 		out[b[0]].WriteString(b[8 : 8+n])
 		b = b[8+n:]
@@ -274,11 +274,11 @@ func demux(t testing.TB, b string) (stdout, stderr string) {
 }
 
 // logged returns the log's lines, e: in front of those of standard error.
-func logged(t testing.TB, cfg shim.Config) []string {
-	t.Helper()
+func logged(tb testing.TB, cfg shim.Config) []string {
+	tb.Helper()
 	r, err := logs.Open(cfg.Log.Dir, logs.ReadOptions{Tail: -1, Stdout: true, Stderr: true})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer r.Close()
 	var lines []string
@@ -288,7 +288,7 @@ func logged(t testing.TB, cfg shim.Config) []string {
 			return lines
 		}
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		s := string(e.Data)
 		if e.Stream == logs.Stderr {

@@ -36,15 +36,15 @@ func TestMain(m *testing.M) {
 }
 
 // play returns the path under which the test binary plays a part.
-func play(t testing.TB, part string) string {
-	t.Helper()
+func play(tb testing.TB, part string) string {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	link := filepath.Join(t.TempDir(), part)
+	link := filepath.Join(tb.TempDir(), part)
 	if err := os.Symlink(self, link); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return link
 }

@@ -18,7 +18,8 @@ import (
 )
 
 func TestRunToTheEnd(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		cfg := r.config("echo out; echo err >&2; printf tail; exit 7")
 		s, a := client(t, shim.Attach{Stdout: true, Stderr: true, Mux: true})
 		before := time.Now()
@@ -48,7 +49,8 @@ func TestRunToTheEnd(t *testing.T) {
 }
 
 func TestCreateThenStart(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		cfg := r.config("echo started; exec sleep 1000")
 		cfg.StartNow = false
 		c := run(t, r, cfg)
@@ -93,7 +95,8 @@ func TestCreateThenStart(t *testing.T) {
 }
 
 func TestCreateFails(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		for _, now := range []bool{true, false} {
 			cfg := r.config("")
 			cfg.StartNow = now
@@ -173,7 +176,8 @@ func TestUnusedShimLeaves(t *testing.T) {
 }
 
 func TestExec(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		cfg := r.config("exec sleep 1000")
 		c := run(t, r, cfg)
 		x := r.exec(t, "one", false, "cat; echo problem >&2; exit 3")
@@ -217,7 +221,8 @@ func TestExec(t *testing.T) {
 
 // An exec ends when its process does, whoever holds its output open.
 func TestExecEndsWithItsProcess(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		cfg := r.config("exec sleep 1000")
 		c := run(t, r, cfg)
 		x := r.exec(t, "one", false, "sleep 1000 & echo $!")
@@ -240,7 +245,8 @@ func TestExecEndsWithItsProcess(t *testing.T) {
 
 // Execs that are running when the container ends get records too.
 func TestExecEndsWithItsContainer(t *testing.T) {
-	onRuntimes(t, func(t *testing.T, r *rig) {
+	onRuntimes(t, func(r *rig) {
+		t := r.t
 		cfg := r.config("exec sleep 1000")
 		c := run(t, r, cfg)
 		if _, err := c.Exec(t.Context(), r.exec(t, "one", false, "exec sleep 1000")); err != nil {

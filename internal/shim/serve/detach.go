@@ -1,5 +1,7 @@
 package serve
 
+import "bytes"
+
 // detacher looks for the keys that detach a client in what it types.
 type detacher struct {
 	keys    []byte
@@ -12,7 +14,7 @@ func (d *detacher) feed(typed []byte) (pass []byte, detach bool) {
 	if len(d.keys) == 0 {
 		return typed, false
 	}
-	if d.matched == 0 && !d.interesting(typed) {
+	if d.matched == 0 && !bytes.Contains(typed, d.keys[:1]) {
 		return typed, false
 	}
 	out := make([]byte, 0, len(typed)+d.matched)
@@ -38,13 +40,4 @@ func (d *detacher) feed(typed []byte) (pass []byte, detach bool) {
 		}
 	}
 	return out, false
-}
-
-func (d *detacher) interesting(typed []byte) bool {
-	for _, b := range typed {
-		if b == d.keys[0] {
-			return true
-		}
-	}
-	return false
 }
