@@ -59,13 +59,13 @@ func fitForCrun() bool {
 }
 
 func fakeRig(t *testing.T) *rig {
-	tb.Helper()
-	return &rig{t: tb, shim: play(tb, "lade-shim"), runtime: play(tb, "fake-runtime"), root: tb.TempDir()}
+	t.Helper()
+	return &rig{t: t, shim: play(t, "lade-shim"), runtime: play(t, "fake-runtime"), root: t.TempDir()}
 }
 
 func realRig(t *testing.T, path string) *rig {
-	tb.Helper()
-	return &rig{t: tb, shim: play(tb, "lade-shim"), runtime: path, root: tb.TempDir(), rootfs: kerneltest.Busybox(tb)}
+	t.Helper()
+	return &rig{t: t, shim: play(t, "lade-shim"), runtime: path, root: t.TempDir(), rootfs: kerneltest.Busybox(t)}
 }
 
 // config makes a bundle that runs a shell script.
