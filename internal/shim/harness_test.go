@@ -99,7 +99,7 @@ func (r *rig) writeArgs(cfg shim.Config, args ...string) {
 			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=755"}},
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"newinstance", "ptmxmode=0666", "mode=0620"}},
 		}
-		spec.Linux = &specs.Linux{CgroupsPath: "/lade-test/" + cfg.ID, Resources: &specs.LinuxResources{}}
+		spec.Linux = &specs.Linux{CgroupsPath: "/" + cfg.ID, Resources: &specs.LinuxResources{}}
 		for _, ns := range []specs.LinuxNamespaceType{specs.PIDNamespace, specs.MountNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.NetworkNamespace} {
 			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: ns})
 		}

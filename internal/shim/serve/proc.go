@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,6 +35,7 @@ type proc struct {
 	outs    []*output
 	clients []*client
 	console int // listens for the terminal; -1: none
+	carrier int // connection on which the terminal comes; -1: none
 
 	begun      bool
 	pid, pidfd int // pidfd -1: not begun, or reaped
@@ -74,9 +76,15 @@ func (p *proc) open(stdin bool) (stdio, error) {
 	}
 	files := stdio{null, null, null}
 	if p.terminal {
+		// The terminal is taken as soon as it comes, so that it has its size
+		// before the process looks.
 		p.console, err = scm.Listen(p.consolePath())
+		if err == nil {
+			err = p.s.loop.watch(p.console, poll.In, func(poll.Events) { _ = p.takeTerminal() })
+		}
 		if err != nil {
 			files.close()
+			p.closeConsole()
 		}
 		return files, err
 	}
@@ -130,11 +138,13 @@ func (p *proc) begin() error {
 	if p.pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
 		return fmt.Errorf("read the runtime's pid file: %w", err)
 	}
-	if p.terminal {
+	if p.terminal && p.in == nil {
+		// The runtime has sent it before it ended: it is here, or never comes.
 		if err := p.takeTerminal(); err != nil {
 			return err
 		}
 	}
+	p.closeConsole()
 	if p.pidfd, err = pidfd.Open(p.pid); err != nil {
 		return err
 	}
@@ -149,22 +159,35 @@ func (p *proc) begin() error {
 	return nil
 }
 
-// takeTerminal receives the terminal. The runtime has sent it before it ended,
-// so it is here, or never comes.
+// takeTerminal receives the terminal, as far as the runtime has sent it.
 func (p *proc) takeTerminal() error {
-	defer p.closeConsole()
-	var conn int
-	var err error
-	for {
-		if conn, err = scm.Accept(p.console); err != nil {
-			return errdefs.New(errdefs.Internal, "take the terminal: the runtime sent none (%w)", err)
+	if p.carrier < 0 {
+		conn, err := scm.Accept(p.console)
+		if err != nil {
+			return fmt.Errorf("take the terminal: the runtime has sent none (%w)", err)
 		}
-		_, files, err := scm.Recv(conn, make([]byte, 4096))
-		_ = syscall.Close(conn)
-		if err == nil && len(files) == 1 && pty.IsMaster(files[0]) {
-			return p.useTerminal(files[0])
+		p.carrier = conn
+		if err := p.s.loop.watch(conn, poll.In, func(poll.Events) { _ = p.takeTerminal() }); err != nil {
+			return err
 		}
-		scm.CloseAll(files)
+	}
+	_, files, err := scm.Recv(p.carrier, make([]byte, 4096))
+	if errors.Is(err, syscall.EAGAIN) {
+		return fmt.Errorf("take the terminal: %w", err)
+	}
+	p.closeCarrier()
+	if err == nil && len(files) == 1 && p.in == nil && pty.IsMaster(files[0]) {
+		return p.useTerminal(files[0])
+	}
+	scm.CloseAll(files)
+	return errors.New("take the terminal: the runtime has sent something else")
+}
+
+func (p *proc) closeCarrier() {
+	if p.carrier >= 0 {
+		p.s.loop.forget(p.carrier)
+		_ = syscall.Close(p.carrier)
+		p.carrier = -1
 	}
 }
 
@@ -189,7 +212,9 @@ func (p *proc) useTerminal(fd int) error {
 }
 
 func (p *proc) closeConsole() {
+	p.closeCarrier()
 	if p.console >= 0 {
+		p.s.loop.forget(p.console)
 		_ = syscall.Close(p.console)
 		_ = os.Remove(p.consolePath())
 		p.console = -1

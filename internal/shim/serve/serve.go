@@ -84,7 +84,7 @@ func newServer(cfg shim.Config) (*server, error) {
 	}
 	s.container = &proc{
 		s: s, terminal: cfg.Terminal, width: cfg.ConsoleWidth, height: cfg.ConsoleHeight,
-		closeStdin: cfg.StdinOnce, log: s.log, console: -1, pidfd: -1,
+		closeStdin: cfg.StdinOnce, log: s.log, console: -1, carrier: -1, pidfd: -1,
 	}
 	if err := s.catchSignals(); err != nil {
 		return nil, err

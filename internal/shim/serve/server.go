@@ -231,7 +231,7 @@ func (s *server) exec(f wire.Fields, files []int, reply func(wire.Fields, error)
 func (s *server) newExec(id string, f wire.Fields, files []int) (*proc, error) {
 	flags := f.Uint(wire.TagFlags)
 	p := &proc{
-		s: s, exec: id, terminal: flags&wire.FlagTerminal != 0, closeStdin: true, console: -1, pidfd: -1,
+		s: s, exec: id, terminal: flags&wire.FlagTerminal != 0, closeStdin: true, console: -1, carrier: -1, pidfd: -1,
 		width: uint16(f.Uint(wire.TagWidth)), height: uint16(f.Uint(wire.TagHeight)),
 	}
 	var err error
