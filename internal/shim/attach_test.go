@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/shim"
 )
@@ -79,6 +80,7 @@ func TestTerminal(t *testing.T) {
 		cfg := r.config("")
 		cfg.Terminal, cfg.Stdin, cfg.StdinOnce = true, true, true
 		cfg.ConsoleWidth, cfg.ConsoleHeight = 91, 33
+		r.size = &specs.Box{Width: 91, Height: 33}
 		r.write(cfg, "stty size; stty -echo; echo ready; while read x; do stty size; echo \"<$x>\"; done; echo over")
 		s, a := client(t, terminal)
 		c := run(t, r, cfg, a)
@@ -126,6 +128,7 @@ func TestExecTerminal(t *testing.T) {
 	onRuntimes(t, func(r *rig) {
 		t := r.t
 		c := run(t, r, r.config("exec sleep 1000"))
+		r.size = &specs.Box{Width: 70, Height: 20}
 		x := r.exec(t, strings.Repeat("long", 16), true, "stty size; stty -echo; read x; stty size; echo $x; exit 4")
 		x.Stdin, x.Width, x.Height = true, 70, 20
 		s, a := client(t, terminal)

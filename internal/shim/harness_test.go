@@ -30,32 +30,23 @@ type rig struct {
 	shim    string
 	runtime string
 	args    []string
-	root    string // of the runtime
-	rootfs  string // "" for the fake, which has none
+	root    string     // of the runtime
+	rootfs  string     // "" for the fake, which has none
+	size    *specs.Box // of terminals
 }
 
 // onRuntimes runs a test with the fake runtime, and with each real one there is.
 func onRuntimes(t *testing.T, test func(r *rig)) {
 	t.Helper()
 	t.Run("fake", func(t *testing.T) { test(fakeRig(t)) })
-	for _, name := range []string{"runc", "crun", "lade-runtime"} {
+	// Not crun: on a machine with a hybrid layout, 1.8 leaves cgroups behind.
+	for _, name := range []string{"runc", "lade-runtime"} {
 		path, err := exec.LookPath(name)
 		if err != nil || os.Geteuid() != 0 || testing.Short() {
 			continue
 		}
-		if name == "crun" && !fitForCrun() {
-			continue
-		}
 		t.Run(name, func(t *testing.T) { test(realRig(t, path)) })
 	}
-}
-
-// fitForCrun reports whether crun bears this machine's cgroups: it refuses a
-// hybrid layout that does not mount all version 1 controllers.
-func fitForCrun() bool {
-	_, err := os.Stat("/sys/fs/cgroup/net_cls")
-	_, hybrid := os.Stat("/sys/fs/cgroup/unified")
-	return err == nil || hybrid != nil
 }
 
 func fakeRig(t *testing.T) *rig {
@@ -120,7 +111,7 @@ func (r *rig) save(cfg shim.Config, spec specs.Spec) {
 
 func (r *rig) process(terminal bool, args ...string) *specs.Process {
 	return &specs.Process{
-		Args: args, Cwd: "/", Terminal: terminal, Env: []string{"PATH=/bin:/usr/bin"},
+		Args: args, Cwd: "/", Terminal: terminal, ConsoleSize: r.size, Env: []string{"PATH=/bin:/usr/bin"},
 		Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}, Effective: []string{"CAP_KILL"}, Permitted: []string{"CAP_KILL"}},
 	}
 }

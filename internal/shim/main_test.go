@@ -163,6 +163,11 @@ func (f *fake) spawn(p specs.Process, gate string) (int, error) {
 		if err != nil {
 			return 0, err
 		}
+		if p.ConsoleSize != nil {
+			if err := pty.SetSize(int(master.Fd()), uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)); err != nil {
+				return 0, err
+			}
+		}
 		conn, err := scm.Dial(f.console)
 		if err != nil {
 			return 0, err

@@ -114,7 +114,7 @@ func (e *silentError) Unwrap() error { return e.error }
 // classify gives a runtime's message a class, by the phrases that all
 // runtimes share.
 func classify(said string) error {
-	for _, p := range []string{"executable file not found", "no such file or directory", "permission denied", "not a directory", "exec format error", "is a directory"} {
+	for _, p := range []string{"executable file", "no such file or directory", "permission denied", "not a directory", "exec format error", "is a directory"} {
 		if strings.Contains(strings.ToLower(said), p) {
 			return errdefs.New(errdefs.Invalid, "%s", said)
 		}
