@@ -79,7 +79,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	if err != nil {
 		return err
 	}
-	images, err := newImages(o, durable, layers, log)
+	images, err := newImages(o, programs.toolbox, durable, layers, log)
 	if err != nil {
 		return err
 	}
@@ -96,13 +96,14 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	// Containers, and what is done in them.
 	containers, err := container.New(container.Config{
 		DataDir: o.DataRoot, StateDir: o.StateDir, Durable: durable, Boot: boot,
-		Images: images.pins, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge),
+		Images: images, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge),
 		Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	open.add(containers)
+	images.containers = containers
 	execs := exec.New(exec.Config{Containers: execTargets{containers}, StateDir: o.StateDir, DetachKeys: request.DetachKeys})
 
 	// What an engine before this one left.
@@ -114,19 +115,18 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 			log.Error("take over the networks", "err", err)
 		}
 	}
-	images.sweep()
+	images.sweep(ctx)
 
 	sys, err := newSystem(o, host, programs, layers, images, containers)
 	if err != nil {
 		return err
 	}
 	services := dockerapi.Services{
-		Lifecycle: containers, States: containers, Streams: containers, Execs: execs, System: sys, Log: log,
+		Lifecycle: containers, States: containers, Streams: containers, Execs: execs, Images: images, System: sys, Log: log,
 	}
 	if bridge != nil {
 		services.Networks = bridge
 	}
-	images.serve(&services)
 	return serve(ctx, o, dockerapi.New(services), log, ready)
 }
 

@@ -4,39 +4,52 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"lade/internal/content"
-	"lade/internal/errdefs"
-	"lade/internal/image"
+	"lade/internal/engine/container"
+	"lade/internal/engine/image"
 	"lade/internal/imagestore"
 	"lade/internal/metadata"
-	"lade/internal/server/dockerapi"
+	"lade/internal/platform"
+	"lade/internal/registry/client"
 	"lade/internal/snapshot"
+	"lade/internal/transfer"
 )
 
 // images is the column of packages that images go through.
 type images struct {
+	*image.Service
 	store *imagestore.Store
-	pins  pins
-	log   *slog.Logger
 	began time.Time
+	log   *slog.Logger
+	// containers is set once they are there: images are used by containers,
+	// and containers are made from images.
+	containers *container.Service
 }
 
-func newImages(o Options, db *metadata.DB, layers *snapshot.Store, log *slog.Logger) (*images, error) {
+func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Store, log *slog.Logger) (*images, error) {
 	blobs, err := content.Open(filepath.Join(o.DataRoot, "content"))
 	if err != nil {
 		return nil, err
 	}
-	store := imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: layerStore{layers}, Log: log})
-	return &images{store: store, pins: pins{store}, log: log, began: time.Now()}, nil
+	i := &images{began: time.Now(), log: log}
+	own := platform.Of(runtime.GOOS, runtime.GOARCH)
+	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
+	i.Service = image.New(image.Config{
+		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log,
+		Transfer: transfer.New(transfer.Config{
+			Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: client.New(client.Options{}),
+			Platform: own, Log: log,
+		}),
+	})
+	return i, nil
 }
 
 // sweep removes what belongs to no image. All containers are pinned by now.
-func (i *images) sweep() {
-	if _, err := i.store.Sweep(i.began); err != nil {
+func (i *images) sweep(ctx context.Context) {
+	if err := i.Sweep(ctx, i.began); err != nil {
 		i.log.Error("sweep the image store", "err", err)
 	}
 }
@@ -46,40 +59,24 @@ func (i *images) count(context.Context) (int, error) {
 	return len(all), err
 }
 
-func (i *images) serve(*dockerapi.Services) {}
-
-// pins is the image store as package container asks for it.
-type pins struct{ store *imagestore.Store }
-
-func (p pins) Resolve(_ context.Context, ref string) (image.Image, error) {
-	e, err := p.store.Resolve(ref)
-	return e.Image, err
-}
-
-func (p pins) Pin(_ context.Context, id string, img image.Image) error {
-	return p.store.Pin(id, img.Config.RootFS.DiffIDs)
-}
-
-func (p pins) Unpin(_ context.Context, id string) error { return p.store.Unpin(id) }
-
-// layerStore is the layer store as package imagestore asks for it.
-type layerStore struct{ layers *snapshot.Store }
-
-func (l layerStore) Size(d digest.Digest) (int64, bool, error) {
-	x, err := l.layers.Layer(d)
-	if errdefs.Is(err, errdefs.NotFound) {
-		return 0, false, nil
+// users returns the containers that were made from an image.
+func (i *images) users(imageID string) []string {
+	if i.containers == nil {
+		return nil
 	}
-	return x.TarSize, err == nil, err
+	list, err := i.containers.List(context.Background(), container.ListOptions{All: true})
+	if err != nil {
+		i.log.Error("look for an image's containers", "err", err)
+	}
+	var ids []string
+	for _, c := range list {
+		if c.ImageID == imageID {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
-func (l layerStore) Remove(d digest.Digest) error { return l.layers.RemoveLayer(d) }
-
-func (l layerStore) List() ([]digest.Digest, error) {
-	all, err := l.layers.Layers()
-	out := make([]digest.Digest, 0, len(all))
-	for _, x := range all {
-		out = append(out, x.DiffID)
-	}
-	return out, err
+func (i *images) running(id string) bool {
+	return i.containers != nil && i.containers.Running()[id] != 0
 }
