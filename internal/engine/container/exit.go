@@ -49,7 +49,7 @@ func (s *Service) watch(c *container, r *run, st record.State) {
 	exit, err := shim.ReadExit(s.exitFile(c.id))
 	if err != nil {
 		c.lostShim()
-		if !s.waitProcess(st) {
+		if !awaitEnd(s.quit, openProcess(st)) {
 			return // the engine ends first
 		}
 		// The shim may have been writing when we looked.

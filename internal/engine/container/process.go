@@ -2,6 +2,7 @@ package container
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -42,14 +43,10 @@ func processStart(pid int) uint64 {
 // openProcess returns a descriptor of the process that st names, or nil if it
 // has ended. The descriptor never comes to mean another one.
 func openProcess(st record.State) *os.File {
-	if st.PID <= 0 {
+	f := openPID(st.PID)
+	if f == nil {
 		return nil
 	}
-	fd, err := pidfd.OpenNonblock(st.PID)
-	if err != nil {
-		return nil
-	}
-	f := os.NewFile(uintptr(fd), "process")
 	if start := processStart(st.PID); start == 0 || start != st.PIDStart {
 		f.Close()
 		return nil
@@ -57,22 +54,33 @@ func openProcess(st record.State) *os.File {
 	return f
 }
 
-// waitProcess waits until the process that st names has ended. It reports
-// false if the service closes before that.
-func (s *Service) waitProcess(st record.State) bool {
-	f := openProcess(st)
-	if f == nil {
+// openPID returns a descriptor of a process, or nil if there is none.
+func openPID(pid int) *os.File {
+	if pid <= 0 {
+		return nil
+	}
+	fd, err := pidfd.OpenNonblock(pid)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "process")
+}
+
+// awaitEnd waits until a process has ended; nil is one that has. It closes the
+// descriptor, and reports false if ctx ends first.
+func awaitEnd(ctx context.Context, process *os.File) bool {
+	if process == nil {
 		return true
 	}
-	defer f.Close()
-	raw, err := f.SyscallConn()
+	defer process.Close()
+	raw, err := process.SyscallConn()
 	if err != nil {
 		return true
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		// The runtime's poller wakes us; the descriptor is only looked at.
+		// The Go runtime's poller wakes us; the descriptor is only looked at.
 		_ = raw.Read(func(fd uintptr) bool {
 			ended, err := pidfd.Ended(int(fd))
 			return ended || err != nil
@@ -81,8 +89,8 @@ func (s *Service) waitProcess(st record.State) bool {
 	select {
 	case <-done:
 		return true
-	case <-s.quit.Done():
-		f.Close()
+	case <-ctx.Done():
+		process.Close() // wakes the reader
 		<-done
 		return false
 	}

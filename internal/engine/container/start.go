@@ -259,16 +259,17 @@ func makeSources(mounts []request.Mount) error {
 	return nil
 }
 
-// endShim kills what a shim has started, and waits for the shim to leave.
+// endShim kills what a shim has started, and waits until the shim has left.
+// Before Create, a shim leaves when its connection ends; after it, when the
+// container has ended or was never made.
 func endShim(ctx context.Context, sh Shim) error {
+	process := openPID(sh.PID())          // before the id can come to mean another one
 	_ = sh.Signal(ctx, sigkill, "engine") // there may be no process yet
-	_ = sh.Close()                        // before Create, a shim leaves when its connection ends
-	select {
-	case <-sh.Done():
-		return nil
-	case <-ctx.Done():
+	_ = sh.Close()
+	if !awaitEnd(ctx, process) {
 		return errdefs.New(errdefs.Unavailable, "the shim does not leave: %w", context.Cause(ctx))
 	}
+	return nil
 }
 
 func removeIfThere(path string) error {

@@ -44,7 +44,7 @@ func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition) 
 
 func answer(st record.State) api.WaitResponse {
 	r := api.WaitResponse{StatusCode: int64(st.ExitCode)}
-	if st.Error != "" {
+	if st.Error != "" && !st.FinishedAt.IsZero() { // why it did not start, Start has said
 		r.Error = &api.WaitExitError{Message: st.Error}
 	}
 	return r
