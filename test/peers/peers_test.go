@@ -19,7 +19,7 @@ import (
 )
 
 // Podman keeps /run/libpod and its lock segment, containerd nothing.
-func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{Net: true}) }
+func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
 
 // runtimeUnderTest returns the path of lade-runtime, or of the runtime that
 // LADE_TEST_RUNTIME names: a way to see what a peer makes of runc.
