@@ -51,16 +51,47 @@ func (l Layout) Plan(cgroupsPath, id string, r *specs.LinuxResources) (Plan, err
 	}
 	p := planner{layout: l}
 	for _, h := range l.Hierarchies {
-		// A named hierarchy in which nobody left the root is nobody's.
-		if len(h.Controllers) == 0 && !h.V2 && strings.Trim(h.Own, "/") == "" {
-			continue
+		if !l.idle(h, inner, r) {
+			p.directories(h, inner, r)
 		}
-		p.directories(h, inner, r)
 	}
 	if err := p.resources(r); err != nil {
 		return Plan{}, err
 	}
 	return Plan{Group: p.group, Steps: p.steps}, nil
+}
+
+// idle reports whether a hierarchy can be left alone, which spares a container
+// making a cgroup there, moving to it and removing it. It can, where nothing
+// is asked of its controllers and there is no cgroup above the container's own
+// whose limits it would escape, nor one whose owner keeps count of what is in.
+func (l Layout) idle(h Hierarchy, inner string, r *specs.LinuxResources) bool {
+	atRoot := strings.Trim(h.Own, "/") == ""
+	switch {
+	case h.V2:
+		return false
+	case len(h.Controllers) == 0:
+		return atRoot // a named hierarchy in which nobody left the root is nobody's
+	case strings.Contains(strings.Trim(inner, "/"), "/"), !filepath.IsAbs(inner) && !atRoot:
+		return false
+	}
+	return !slices.ContainsFunc(h.Controllers, func(c string) bool {
+		switch c {
+		case "perf_event", "misc", "debug":
+			return false
+		case "net_cls":
+			return r.Network != nil && r.Network.ClassID != nil
+		case "net_prio":
+			return r.Network != nil && len(r.Network.Priorities) > 0
+		case "hugetlb":
+			return len(r.HugepageLimits) > 0
+		case "rdma":
+			return len(r.Rdma) > 0
+		case "freezer":
+			return l.v2() < 0 // v2 freezes, and better
+		}
+		return true
+	})
 }
 
 // cleanInner makes a path safe to join: no "..", no way up.
@@ -150,6 +181,9 @@ func (p *planner) target(field string, asked bool, controllers ...string) (*targ
 		return slices.ContainsFunc(controllers, func(c string) bool { return slices.Contains(d.Controllers, c) })
 	})
 	if i < 0 {
+		if p.update && p.layout.find(controllers...) >= 0 {
+			return nil, errdefs.New(errdefs.Conflict, "cgroup limit %s: the container was started without a cgroup of the controller %s", field, controllers[0])
+		}
 		return nil, errdefs.Hint(
 			errdefs.New(errdefs.NotImplemented, "cgroup limit %s: no mounted cgroup hierarchy has the controller %s", field, controllers[0]),
 			"leave the limit away, or start the kernel with the controller")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,6 +149,54 @@ func TestPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden(t, tt.name, p.Steps, p.Group)
+		})
+	}
+}
+
+// TestIdle: what is asked of a hierarchy, and what is above, decides whether a
+// container has a cgroup there.
+func TestIdle(t *testing.T) {
+	info := hybridInfo + "55 31 0:40 / /sys/fs/cgroup/freezer rw - cgroup none rw,freezer\n" +
+		"56 31 0:41 / /sys/fs/cgroup/net rw - cgroup none rw,net_cls,net_prio\n57 31 0:42 / /sys/fs/cgroup/perf rw - cgroup none rw,perf_event\n"
+	layout := func(own string) Layout {
+		l := parseMounts([]byte(info))
+		for i := range l.Hierarchies {
+			l.Hierarchies[i].Own = own
+		}
+		return l
+	}
+	noV2 := layout("/")
+	noV2.Hierarchies = slices.DeleteFunc(noV2.Hierarchies, func(h Hierarchy) bool { return h.V2 })
+	tests := []struct {
+		name, path string
+		l          Layout
+		r          *specs.LinuxResources
+		want       []string // of freezer, net, perf, systemd
+	}{
+		{"nothing asked", "/c1", layout("/a"), nil, []string{"systemd"}},
+		{"nothing asked, relative, at the root", "c1", layout("/"), nil, nil},
+		{"relative, below a cgroup of the caller", "c1", layout("/a"), nil, []string{"freezer", "net", "perf", "systemd"}},
+		{"below somebody's cgroup", "/pod/c1", layout("/"), nil, []string{"freezer", "net", "perf"}},
+		{"a class asked", "/c1", layout("/"), &specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: new(uint32(1))}}, []string{"net"}},
+		{"no v2 to freeze", "/c1", noV2, nil, []string{"freezer"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := tt.l.Plan(tt.path, "c1", tt.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range p.Group.Dirs {
+				tree, _, _ := strings.Cut(strings.TrimPrefix(d.Path, "/sys/fs/cgroup/"), "/")
+				if slices.Contains([]string{"freezer", "net", "perf", "systemd"}, tree) {
+					got = append(got, tree)
+				}
+			}
+			slices.Sort(got)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
 		})
 	}
 }
