@@ -53,6 +53,9 @@ type named struct {
 	made os.FileInfo
 }
 
+// Addr returns the socket by its name; the listener below knows its first one.
+func (n *named) Addr() net.Addr { return &net.UnixAddr{Name: n.path, Net: "unix"} }
+
 func (n *named) Close() error {
 	if now, err := os.Lstat(n.path); err == nil && os.SameFile(now, n.made) {
 		_ = os.Remove(n.path)
