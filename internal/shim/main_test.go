@@ -20,7 +20,7 @@ import (
 	"lade/test/kerneltest"
 )
 
-// The test binary plays three parts, by the name that it is run under.
+// The test binary plays several parts, by the name that it is run under.
 func TestMain(m *testing.M) {
 	switch filepath.Base(os.Args[0]) {
 	case "lade-shim":
@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	case "fake-runtime":
 		os.Exit(fakeRuntime())
+	case "engine":
+		os.Exit(engine())
 	}
 	kerneltest.Main(m, kerneltest.Options{})
 }
