@@ -11,7 +11,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/container"
-	"lade/internal/runtime/exec"
 	"lade/internal/runtime/program"
 )
 
@@ -23,7 +22,7 @@ type execFlags struct {
 	args                                []string
 }
 
-func (a *app) exec(_ context.Context, args []string) error {
+func (a *app) exec(ctx context.Context, args []string) error {
 	var f execFlags
 	var o container.ExecOptions
 	var detach bool
@@ -51,12 +50,15 @@ func (a *app) exec(_ context.Context, args []string) error {
 		return a.print(explain, func() (*program.Program, error) { return container.ExplainExec(a.store(), o) })
 	}
 	if detach {
-		_, err = container.Exec(a.store(), o)
+		var p *container.Process
+		if p, err = container.Exec(a.store(), o); err == nil {
+			err = p.Executed(ctx)
+		}
 	} else {
-		err = a.foreground(o.ConsoleSocket, func(console int) (*exec.Child, error) {
+		err = a.foreground(ctx, o.ConsoleSocket, false, func(console int) (*container.Process, error) {
 			o.ConsoleFD = console
 			return container.Exec(a.store(), o)
-		}, func() error { return nil })
+		})
 	}
 	if _, ended := errors.AsType[*exitError](err); ended || err == nil {
 		return err

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -9,46 +10,52 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/runtime/container"
 	"lade/internal/runtime/exec"
 )
 
-// foreground starts a child, passes signals on to it and waits for its end;
-// its exit code becomes the command's. end is called when it has ended.
-func (a *app) foreground(socket string, start func(console int) (*exec.Child, error), end func() error) error {
-	signals := make(chan os.Signal, 32)
-	signal.Notify(signals)
+// foreground starts a process, passes signals on to it and waits for its end;
+// its exit code becomes the command's. With remove, its container goes with it.
+func (a *app) foreground(ctx context.Context, socket string, remove bool, start func(console int) (*container.Process, error)) error {
 	var t *terminal
 	console := 0
 	if socket == "" {
 		var err error
-		if t, err = newTerminal(a.stdin); err != nil {
+		if t, err = newTerminal(); err != nil {
 			return err
 		}
 		console = t.theirs
 	}
-	child, err := start(console)
+	p, err := start(console)
 	if err != nil {
 		return err
 	}
-	defer child.Close()
+	defer p.Child.Close()
+	// Notify costs two switches of threads for each signal: only those that
+	// are worth passing on, and only while the child is busy by itself.
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	if err := p.Executed(ctx); err != nil {
+		return err
+	}
 	var restore func()
 	if t != nil {
 		if restore, err = t.relay(a.stdin, a.stdout); err != nil {
-			child.Kill()
-			return errors.Join(err, end())
+			p.Child.Kill()
+			return err
 		}
 	}
 	ended := make(chan error, 1)
 	var status syscall.WaitStatus
 	go func() {
 		var err error
-		status, err = child.Wait()
+		status, err = p.Child.Wait()
 		ended <- err
 	}()
 	for {
 		select {
 		case s := <-signals:
-			a.pass(s, child, t)
+			a.pass(s, p.Child, t)
 			continue
 		case err = <-ended:
 		}
@@ -57,7 +64,10 @@ func (a *app) foreground(socket string, start func(console int) (*exec.Child, er
 	if restore != nil {
 		restore()
 	}
-	if err := errors.Join(err, end()); err != nil {
+	if remove {
+		err = errors.Join(err, p.Remove(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("wait for the container: %w", err)
 	}
 	code := status.ExitStatus()

@@ -12,7 +12,6 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/container"
-	"lade/internal/runtime/exec"
 	"lade/internal/runtime/program"
 	"lade/internal/runtime/state"
 )
@@ -60,8 +59,7 @@ func (a *app) create(ctx context.Context, args []string) error {
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}
-	_, err = container.Create(ctx, a.store(), o)
-	return err
+	return container.Create(ctx, a.store(), o)
 }
 
 // print prints a program.
@@ -107,7 +105,7 @@ func (a *app) explain(_ context.Context, args []string) error {
 	return a.print(format, func() (*program.Program, error) { return container.Explain(o) })
 }
 
-func (a *app) start(_ context.Context, args []string) error {
+func (a *app) start(ctx context.Context, args []string) error {
 	rest, err := flagSet{}.parse(args, true)
 	if err != nil {
 		return err
@@ -116,7 +114,7 @@ func (a *app) start(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return container.Start(a.store(), id)
+	return container.Start(ctx, a.store(), id)
 }
 
 func (a *app) run(ctx context.Context, args []string) error {
@@ -135,17 +133,11 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}
 	if detach {
-		_, err = container.Create(ctx, a.store(), o)
-		return err
-	}
-	return a.foreground(o.ConsoleSocket, func(console int) (*exec.Child, error) {
-		o.ConsoleFD = console
 		return container.Create(ctx, a.store(), o)
-	}, func() error {
-		if keep {
-			return nil
-		}
-		return container.Delete(ctx, a.store(), o.ID, true)
+	}
+	return a.foreground(ctx, o.ConsoleSocket, !keep, func(console int) (*container.Process, error) {
+		o.ConsoleFD = console
+		return container.Begin(ctx, a.store(), o)
 	})
 }
 

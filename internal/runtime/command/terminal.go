@@ -16,7 +16,7 @@ type terminal struct {
 	master       *os.File
 }
 
-func newTerminal(*os.File) (*terminal, error) {
+func newTerminal() (*terminal, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the console socket: %w", err)

@@ -27,9 +27,9 @@ type ExecOptions struct {
 	Process func(*specs.Process) (*specs.Process, error)
 }
 
-// Exec starts a process in a container and returns when it executes its
-// program.
-func Exec(store state.Store, o ExecOptions) (*exec.Child, error) {
+// Exec starts a process in a container, up to the point where the child needs
+// the runtime no more. Executed must follow.
+func Exec(store state.Store, o ExecOptions) (*Process, error) {
 	// The thread that joins the container's pid namespace is of no use to
 	// anyone else afterwards: it ends with this goroutine.
 	runtime.LockOSThread()
@@ -59,16 +59,7 @@ func Exec(store state.Store, o ExecOptions) (*exec.Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = child.Executed()
-	if err == nil && o.PIDFile != "" {
-		err = writePID(o.PIDFile, child.PID)
-	}
-	if err != nil {
-		child.Kill()
-		child.Close()
-		return nil, err
-	}
-	return child, nil
+	return &Process{Child: child, pidFile: o.PIDFile}, nil
 }
 
 // ExplainExec returns the program that Exec would carry out.

@@ -28,15 +28,14 @@ func hasPIDNamespace(c *specs.Spec) bool {
 }
 
 // hook takes a step that is a hook.
-func (m *maker) hook(s *program.Step, pid int) error {
+func (m *maker) hook(ctx context.Context, s *program.Step, pid int) error {
 	m.record.PID = pid
-	return runHook(s.Args[0].S, s.Carry.(*specs.Hook), m.record, state.Creating)
+	return runHook(ctx, s.Args[0].S, s.Carry.(*specs.Hook), m.record, state.Creating)
 }
 
 // runHook runs one hook in the runtime's namespaces, with the container's
 // state on its standard input.
-func runHook(kind string, h *specs.Hook, rec *state.Record, status state.Status) error {
-	ctx := context.Background()
+func runHook(ctx context.Context, kind string, h *specs.Hook, rec *state.Record, status state.Status) error {
 	if h.Timeout != nil {
 		if *h.Timeout <= 0 {
 			return errdefs.New(errdefs.Invalid, "hooks.%s: timeout of %s is %d seconds", kind, h.Path, *h.Timeout)
@@ -74,7 +73,7 @@ func hooksOf(b *bundle.Bundle) specs.Hooks {
 }
 
 // startHooks run before the program of the container is executed.
-func startHooks(b *bundle.Bundle, rec *state.Record) error {
+func startHooks(b *bundle.Bundle) error {
 	if h := hooksOf(b); len(h.StartContainer) > 0 {
 		return errdefs.New(errdefs.NotImplemented, "hooks.startContainer is not supported yet")
 	}
@@ -82,10 +81,10 @@ func startHooks(b *bundle.Bundle, rec *state.Record) error {
 }
 
 // poststart hooks run when it is.
-func poststart(b *bundle.Bundle, rec *state.Record) error {
+func poststart(ctx context.Context, b *bundle.Bundle, rec *state.Record) error {
 	h := hooksOf(b)
 	for i := range h.Poststart {
-		if err := runHook("poststart", &h.Poststart[i], rec, state.Running); err != nil {
+		if err := runHook(ctx, "poststart", &h.Poststart[i], rec, state.Running); err != nil {
 			return err
 		}
 	}
@@ -94,7 +93,7 @@ func poststart(b *bundle.Bundle, rec *state.Record) error {
 
 // poststop hooks run when the container is deleted. Their errors are not the
 // caller's.
-func poststop(rec *state.Record) []error {
+func poststop(ctx context.Context, rec *state.Record) []error {
 	b, err := bundle.Load(rec.Bundle)
 	if err != nil {
 		return nil // without its bundle nobody knows the hooks
@@ -102,7 +101,7 @@ func poststop(rec *state.Record) []error {
 	var errs []error
 	h := hooksOf(b)
 	for i := range h.Poststop {
-		if err := runHook("poststop", &h.Poststop[i], rec, state.Stopped); err != nil {
+		if err := runHook(ctx, "poststop", &h.Poststop[i], rec, state.Stopped); err != nil {
 			errs = append(errs, err)
 		}
 	}

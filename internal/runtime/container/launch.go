@@ -38,7 +38,28 @@ type CreateOptions struct {
 
 // Create makes a container. It is recorded, and, with Wait, waiting to be
 // started; otherwise its program runs.
-func Create(ctx context.Context, store state.Store, o CreateOptions) (*exec.Child, error) {
+func Create(ctx context.Context, store state.Store, o CreateOptions) error {
+	p, err := Begin(ctx, store, o)
+	if err != nil {
+		return err
+	}
+	defer p.Child.Close()
+	return p.Executed(ctx)
+}
+
+// Process is one on its way into a container, or in it.
+type Process struct {
+	Child *exec.Child
+	// PIDFile is written when the process can be spoken of.
+	pidFile string
+	wait    bool // for the start
+	dir     *state.Dir
+	record  *state.Record
+}
+
+// Begin makes a container up to the point where the child needs the runtime no
+// more. Executed must follow.
+func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, error) {
 	b, prog, facts, err := compile(o)
 	if err != nil {
 		return nil, err
@@ -50,19 +71,56 @@ func Create(ctx context.Context, store state.Store, o CreateOptions) (*exec.Chil
 	if err != nil {
 		return nil, err
 	}
-	defer dir.Unlock()
 	m := &maker{o: o, dir: dir, bundle: b, facts: facts, fds: map[program.Slot]int{}}
-	child, err := m.make(prog)
+	child, err := m.make(ctx, prog)
 	for _, fd := range m.fds {
 		_ = unix.Close(fd)
 	}
 	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		_ = facts.Cgroup.Group.Remove(ctx)
-		return nil, errors.Join(err, dir.Remove())
+		return nil, errors.Join(err, discard(ctx, dir, facts.Cgroup.Group))
 	}
-	return child, nil
+	return &Process{Child: child, pidFile: o.PIDFile, wait: o.Wait, dir: dir, record: m.record}, nil
+}
+
+// discard removes what is left of a container that did not come about.
+func discard(ctx context.Context, dir *state.Dir, g cgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	_ = g.Remove(ctx)
+	return dir.Remove()
+}
+
+// Executed waits until the process executes its program, or waits for the
+// start. If it cannot, nothing of it is left.
+func (p *Process) Executed(ctx context.Context) error {
+	var err error
+	if p.wait {
+		err = p.Child.Await(exec.Created)
+	} else {
+		err = p.Child.Executed()
+	}
+	if err == nil && p.pidFile != "" {
+		err = writePID(p.pidFile, p.Child.PID)
+	}
+	if err != nil {
+		p.Child.Kill()
+		if p.dir != nil {
+			err = errors.Join(err, discard(ctx, p.dir, p.record.Cgroup))
+		}
+	}
+	if p.dir != nil {
+		p.dir.Unlock()
+	}
+	return err
+}
+
+// Remove removes the container of a process that has ended.
+func (p *Process) Remove(ctx context.Context) error {
+	if err := p.dir.Lock(); err != nil {
+		return err
+	}
+	defer p.dir.Unlock()
+	return destroy(ctx, p.dir, p.record)
 }
 
 // compile plans a start.
@@ -109,28 +167,13 @@ type maker struct {
 	record *state.Record
 }
 
-func (m *maker) make(prog *program.Program) (*exec.Child, error) {
+func (m *maker) make(ctx context.Context, prog *program.Program) (*exec.Child, error) {
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	child, err := exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Do: m.do})
-	if err != nil {
-		return nil, err
-	}
-	if m.o.Wait {
-		err = child.Await(exec.Created)
-	} else {
-		err = child.Executed()
-	}
-	if err == nil && m.o.PIDFile != "" {
-		err = writePID(m.o.PIDFile, child.PID)
-	}
-	if err != nil {
-		child.Kill()
-		child.Close()
-		return nil, err
-	}
-	return child, nil
+	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Do: func(s *program.Step, pid int) error {
+		return m.do(ctx, s, pid)
+	}})
 }
 
 // open opens what the child is to inherit.
@@ -167,12 +210,12 @@ func openConsole(fds map[program.Slot]int, terminal bool, socket string, fd int)
 }
 
 // do takes the steps that are more than a system call.
-func (m *maker) do(s *program.Step, pid int) error {
+func (m *maker) do(ctx context.Context, s *program.Step, pid int) error {
 	switch {
 	case s.Call == "cgroup":
 		return s.Carry.(*cgroup.Step).Do()
 	case s.Call == "hook":
-		return m.hook(s, pid)
+		return m.hook(ctx, s, pid)
 	case pid == 0:
 		return m.recordIntent()
 	}
@@ -200,7 +243,7 @@ func writePID(path string, pid int) error {
 }
 
 // Start makes a created container execute its program.
-func Start(store state.Store, id string) error {
+func Start(ctx context.Context, store state.Store, id string) error {
 	dir, err := store.Open(id)
 	if err != nil {
 		return err
@@ -228,7 +271,7 @@ func Start(store state.Store, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := startHooks(b, rec); err != nil {
+	if err := startHooks(b); err != nil {
 		return err
 	}
 	conn, err := exec.Connect(dir.Socket(), unix.SOCK_SEQPACKET)
@@ -245,5 +288,5 @@ func Start(store state.Store, id string) error {
 	if err := exec.Begin(conn, b.Config.Process.Args[0]); err != nil {
 		return err
 	}
-	return poststart(b, rec)
+	return poststart(ctx, b, rec)
 }

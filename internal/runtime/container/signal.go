@@ -198,7 +198,7 @@ func destroy(ctx context.Context, dir *state.Dir, rec *state.Record) error {
 	}
 	var errs []error
 	if rec.PID != 0 {
-		errs = poststop(rec)
+		errs = poststop(ctx, rec)
 	}
 	if err := dir.Remove(); err != nil {
 		return fmt.Errorf("remove the state of container %s: %w", rec.ID, err)

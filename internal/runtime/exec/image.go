@@ -2,6 +2,7 @@ package exec
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"unsafe"
@@ -77,7 +78,7 @@ func image(n int) []byte {
 // every process that is on its way into a container leads here.
 func memfd(l *lowered) (int, error) {
 	fd, err := unix.MemfdCreate("lade-runtime", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
-	if err == unix.EINVAL { //nolint:errorlint // a bare errno; MFD_EXEC is Linux 6.3
+	if errors.Is(err, unix.EINVAL) { // MFD_EXEC is Linux 6.3
 		fd, err = unix.MemfdCreate("lade-runtime", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {

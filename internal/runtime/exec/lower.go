@@ -141,7 +141,7 @@ func (l *lowerer) step(s *program.Step, next int) error {
 	}
 	for _, e := range s.Tolerate {
 		if e >= 128 {
-			return fmt.Errorf("errno %d cannot be tolerated", e)
+			return fmt.Errorf("errno %d cannot be tolerated", int(e))
 		}
 		o.tolerate[e/64] |= 1 << (e % 64)
 	}

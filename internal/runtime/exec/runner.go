@@ -33,7 +33,7 @@ func (r *runner) all(steps []program.Step) error {
 		s := &steps[i]
 		n, err := r.one(s)
 		var errno syscall.Errno
-		if err != nil && !(errors.As(err, &errno) && slices.Contains(s.Tolerate, errno)) {
+		if err != nil && (!errors.As(err, &errno) || !slices.Contains(s.Tolerate, errno)) {
 			return r.fail(s, err)
 		}
 		next := s.Then
@@ -133,13 +133,12 @@ func (r *runner) raw(s *program.Step) (int, error) {
 	}
 	for {
 		n, _, errno := syscall.Syscall6(nr, args[0], args[1], args[2], args[3], args[4], args[5])
-		switch errno {
-		case 0:
+		if errno == 0 {
 			return int(n), nil
-		case syscall.EINTR:
-			continue
 		}
-		return 0, errno
+		if errno != syscall.EINTR {
+			return 0, errno
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -57,9 +58,7 @@ func spawn(args *cloneArgs, size, header uintptr) uintptr
 func Start(p *program.Program, o Options) (*Child, error) {
 	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do}
 	defer r.close()
-	for s, fd := range o.FDs {
-		r.slots[s] = fd
-	}
+	maps.Copy(r.slots, o.FDs)
 	if err := r.all(p.Before); err != nil {
 		return nil, err
 	}
@@ -135,11 +134,22 @@ func (c *Child) clone(r *runner, keep int) error {
 }
 
 // early returns the child's steps in the runtime's image: hand on the
-// descriptors, become the executor.
+// descriptors that its program names and no other, become the executor.
 func (c *Child) early(slots map[program.Slot]int, image, keep int) []program.Step {
-	steps := make([]program.Step, 0, len(slots)+keep+len(c.prog.Early)+1)
-	for s, fd := range slots {
-		if fd > 2+keep {
+	steps := make([]program.Step, 0, len(slots)+len(c.prog.Early)+2)
+	steps = append(steps, program.Step{Call: "close_range", Args: []program.Arg{
+		program.Int(3 + keep), program.Int(^uint32(0)), program.Int(unix.CLOSE_RANGE_CLOEXEC),
+	}})
+	named := map[program.Slot]bool{program.Sync: true}
+	program.Walk(c.prog.Child, func(s *program.Step) {
+		for i := range s.Args {
+			if k := s.Args[i].Kind; k == program.KindFD || k == program.KindFDMsg {
+				named[program.Slot(s.Args[i].S)] = true
+			}
+		}
+	})
+	for s := range slots {
+		if named[s] {
 			steps = append(steps, program.Step{Call: "fcntl", Args: []program.Arg{
 				program.FD(s), program.Named(unix.F_SETFD, "F_SETFD"), program.Int(0),
 			}})

@@ -20,8 +20,11 @@ var defaultDevices = []struct {
 
 // defaultLinks stand in /dev besides.
 var defaultLinks = [][2]string{
-	{"pts/ptmx", "ptmx"}, {"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
-	{"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+	{"pts/ptmx", "ptmx"},
+	{"/proc/self/fd", "fd"},
+	{"/proc/self/fd/0", "stdin"},
+	{"/proc/self/fd/1", "stdout"},
+	{"/proc/self/fd/2", "stderr"},
 }
 
 // ownDev reports whether the container's /dev is its own, and not bound from

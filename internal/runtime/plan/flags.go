@@ -9,43 +9,73 @@ import (
 // The names of the bits that programs print.
 var (
 	cloneFlags = []program.Flag{
-		{Bits: unix.CLONE_NEWUSER, Name: "CLONE_NEWUSER"}, {Bits: unix.CLONE_NEWNS, Name: "CLONE_NEWNS"},
-		{Bits: unix.CLONE_NEWPID, Name: "CLONE_NEWPID"}, {Bits: unix.CLONE_NEWNET, Name: "CLONE_NEWNET"},
-		{Bits: unix.CLONE_NEWIPC, Name: "CLONE_NEWIPC"}, {Bits: unix.CLONE_NEWUTS, Name: "CLONE_NEWUTS"},
-		{Bits: unix.CLONE_NEWCGROUP, Name: "CLONE_NEWCGROUP"}, {Bits: unix.CLONE_NEWTIME, Name: "CLONE_NEWTIME"},
-		{Bits: unix.CLONE_INTO_CGROUP, Name: "CLONE_INTO_CGROUP"}, {Bits: unix.CLONE_PARENT, Name: "CLONE_PARENT"},
+		{Bits: unix.CLONE_NEWUSER, Name: "CLONE_NEWUSER"},
+		{Bits: unix.CLONE_NEWNS, Name: "CLONE_NEWNS"},
+		{Bits: unix.CLONE_NEWPID, Name: "CLONE_NEWPID"},
+		{Bits: unix.CLONE_NEWNET, Name: "CLONE_NEWNET"},
+		{Bits: unix.CLONE_NEWIPC, Name: "CLONE_NEWIPC"},
+		{Bits: unix.CLONE_NEWUTS, Name: "CLONE_NEWUTS"},
+		{Bits: unix.CLONE_NEWCGROUP, Name: "CLONE_NEWCGROUP"},
+		{Bits: unix.CLONE_NEWTIME, Name: "CLONE_NEWTIME"},
+		{Bits: unix.CLONE_INTO_CGROUP, Name: "CLONE_INTO_CGROUP"},
+		{Bits: unix.CLONE_PARENT, Name: "CLONE_PARENT"},
 	}
 	openFlags = []program.Flag{
-		{Bits: unix.O_PATH, Name: "O_PATH"}, {Bits: unix.O_DIRECTORY, Name: "O_DIRECTORY"}, {Bits: unix.O_NOFOLLOW, Name: "O_NOFOLLOW"},
-		{Bits: unix.O_WRONLY, Name: "O_WRONLY"}, {Bits: unix.O_RDWR, Name: "O_RDWR"}, {Bits: unix.O_NOCTTY, Name: "O_NOCTTY"},
-		{Bits: unix.O_CREAT, Name: "O_CREAT"}, {Bits: unix.O_CLOEXEC, Name: "O_CLOEXEC"},
+		{Bits: unix.O_PATH, Name: "O_PATH"},
+		{Bits: unix.O_DIRECTORY, Name: "O_DIRECTORY"},
+		{Bits: unix.O_NOFOLLOW, Name: "O_NOFOLLOW"},
+		{Bits: unix.O_WRONLY, Name: "O_WRONLY"},
+		{Bits: unix.O_RDWR, Name: "O_RDWR"},
+		{Bits: unix.O_NOCTTY, Name: "O_NOCTTY"},
+		{Bits: unix.O_CREAT, Name: "O_CREAT"},
+		{Bits: unix.O_CLOEXEC, Name: "O_CLOEXEC"},
 	}
 	resolveFlags = []program.Flag{
-		{Bits: unix.RESOLVE_IN_ROOT, Name: "RESOLVE_IN_ROOT"}, {Bits: unix.RESOLVE_NO_MAGICLINKS, Name: "RESOLVE_NO_MAGICLINKS"},
+		{Bits: unix.RESOLVE_IN_ROOT, Name: "RESOLVE_IN_ROOT"},
+		{Bits: unix.RESOLVE_NO_MAGICLINKS, Name: "RESOLVE_NO_MAGICLINKS"},
 		{Bits: unix.RESOLVE_NO_SYMLINKS, Name: "RESOLVE_NO_SYMLINKS"},
 	}
 	treeFlags = []program.Flag{
-		{Bits: unix.OPEN_TREE_CLONE, Name: "OPEN_TREE_CLONE"}, {Bits: unix.OPEN_TREE_CLOEXEC, Name: "OPEN_TREE_CLOEXEC"},
-		{Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"}, {Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"},
+		{Bits: unix.OPEN_TREE_CLONE, Name: "OPEN_TREE_CLONE"},
+		{Bits: unix.OPEN_TREE_CLOEXEC, Name: "OPEN_TREE_CLOEXEC"},
+		{Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"},
+		{Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"},
 	}
 	atFlags = []program.Flag{
-		{Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"}, {Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"},
-		{Bits: unix.AT_SYMLINK_NOFOLLOW, Name: "AT_SYMLINK_NOFOLLOW"}, {Bits: unix.AT_EACCESS, Name: "AT_EACCESS"},
+		{Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"},
+		{Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"},
+		{Bits: unix.AT_SYMLINK_NOFOLLOW, Name: "AT_SYMLINK_NOFOLLOW"},
+		{Bits: unix.AT_EACCESS, Name: "AT_EACCESS"},
 	}
 	moveFlags = []program.Flag{
 		{Bits: unix.MOVE_MOUNT_F_EMPTY_PATH, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Bits: unix.MOVE_MOUNT_T_EMPTY_PATH, Name: "MOVE_MOUNT_T_EMPTY_PATH"},
 	}
 	mountFlags = []program.Flag{
-		{Bits: unix.MS_BIND, Name: "MS_BIND"}, {Bits: unix.MS_REC, Name: "MS_REC"}, {Bits: unix.MS_SLAVE, Name: "MS_SLAVE"},
-		{Bits: unix.MS_PRIVATE, Name: "MS_PRIVATE"}, {Bits: unix.MS_SHARED, Name: "MS_SHARED"}, {Bits: unix.MS_UNBINDABLE, Name: "MS_UNBINDABLE"},
+		{Bits: unix.MS_BIND, Name: "MS_BIND"},
+		{Bits: unix.MS_REC, Name: "MS_REC"},
+		{Bits: unix.MS_SLAVE, Name: "MS_SLAVE"},
+		{Bits: unix.MS_PRIVATE, Name: "MS_PRIVATE"},
+		{Bits: unix.MS_SHARED, Name: "MS_SHARED"},
+		{Bits: unix.MS_UNBINDABLE, Name: "MS_UNBINDABLE"},
 		{Bits: unix.MS_MOVE, Name: "MS_MOVE"},
+	}
+	seccompFlags = []program.Flag{
+		{Bits: unix.SECCOMP_FILTER_FLAG_TSYNC, Name: "TSYNC"},
+		{Bits: unix.SECCOMP_FILTER_FLAG_LOG, Name: "LOG"},
+		{Bits: unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, Name: "SPEC_ALLOW"},
+		{Bits: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, Name: "NEW_LISTENER"},
 	}
 	// attrFlags: strictatime and noatime share bits with the mask of both.
 	attrFlags = []program.Flag{
-		{Bits: unix.MOUNT_ATTR_RDONLY, Name: "RDONLY"}, {Bits: unix.MOUNT_ATTR_NOSUID, Name: "NOSUID"},
-		{Bits: unix.MOUNT_ATTR_NODEV, Name: "NODEV"}, {Bits: unix.MOUNT_ATTR_NOEXEC, Name: "NOEXEC"},
-		{Bits: unix.MOUNT_ATTR__ATIME, Name: "ATIME"}, {Bits: unix.MOUNT_ATTR_NOATIME, Name: "NOATIME"},
-		{Bits: unix.MOUNT_ATTR_STRICTATIME, Name: "STRICTATIME"}, {Bits: unix.MOUNT_ATTR_NODIRATIME, Name: "NODIRATIME"},
-		{Bits: unix.MOUNT_ATTR_NOSYMFOLLOW, Name: "NOSYMFOLLOW"}, {Bits: unix.MOUNT_ATTR_IDMAP, Name: "IDMAP"},
+		{Bits: unix.MOUNT_ATTR_RDONLY, Name: "RDONLY"},
+		{Bits: unix.MOUNT_ATTR_NOSUID, Name: "NOSUID"},
+		{Bits: unix.MOUNT_ATTR_NODEV, Name: "NODEV"},
+		{Bits: unix.MOUNT_ATTR_NOEXEC, Name: "NOEXEC"},
+		{Bits: unix.MOUNT_ATTR__ATIME, Name: "ATIME"},
+		{Bits: unix.MOUNT_ATTR_NOATIME, Name: "NOATIME"},
+		{Bits: unix.MOUNT_ATTR_STRICTATIME, Name: "STRICTATIME"},
+		{Bits: unix.MOUNT_ATTR_NODIRATIME, Name: "NODIRATIME"},
+		{Bits: unix.MOUNT_ATTR_NOSYMFOLLOW, Name: "NOSYMFOLLOW"},
+		{Bits: unix.MOUNT_ATTR_IDMAP, Name: "IDMAP"},
 	}
 )

@@ -20,10 +20,14 @@ var nsOrder = []struct {
 	kind specs.LinuxNamespaceType
 	flag uint64
 }{
-	{specs.IPCNamespace, unix.CLONE_NEWIPC}, {specs.UTSNamespace, unix.CLONE_NEWUTS},
-	{specs.NetworkNamespace, unix.CLONE_NEWNET}, {specs.PIDNamespace, unix.CLONE_NEWPID},
-	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP}, {specs.TimeNamespace, unix.CLONE_NEWTIME},
-	{specs.MountNamespace, unix.CLONE_NEWNS}, {specs.UserNamespace, unix.CLONE_NEWUSER},
+	{specs.IPCNamespace, unix.CLONE_NEWIPC},
+	{specs.UTSNamespace, unix.CLONE_NEWUTS},
+	{specs.NetworkNamespace, unix.CLONE_NEWNET},
+	{specs.PIDNamespace, unix.CLONE_NEWPID},
+	{specs.CgroupNamespace, unix.CLONE_NEWCGROUP},
+	{specs.TimeNamespace, unix.CLONE_NEWTIME},
+	{specs.MountNamespace, unix.CLONE_NEWNS},
+	{specs.UserNamespace, unix.CLONE_NEWUSER},
 }
 
 // namespaces reads linux.namespaces.

@@ -55,6 +55,8 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// Arch is the machine's architecture in Go's words; "" is the program's.
+	Arch string
 	// Home is the home directory of the process's user, "" if it has none.
 	Home string
 	// IDMaps holds, for each idmapped mount by its place in the configuration,

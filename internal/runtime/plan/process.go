@@ -158,8 +158,11 @@ func (b *builder) capabilities() (capSets, error) {
 		set   *capability.Set
 		field string
 	}{
-		{c.Bounding, &sets.bounding, "bounding"}, {c.Effective, &sets.effective, "effective"}, {c.Permitted, &sets.permitted, "permitted"},
-		{c.Inheritable, &sets.inheritable, "inheritable"}, {c.Ambient, &sets.ambient, "ambient"},
+		{c.Bounding, &sets.bounding, "bounding"},
+		{c.Effective, &sets.effective, "effective"},
+		{c.Permitted, &sets.permitted, "permitted"},
+		{c.Inheritable, &sets.inheritable, "inheritable"},
+		{c.Ambient, &sets.ambient, "ambient"},
 	} {
 		// The specification: names that cannot be mapped are passed over.
 		set, _ := capability.ParseSet(s.names)
@@ -236,10 +239,10 @@ func capset(effective, permitted, inheritable capability.Set, reason string) pro
 }
 
 func setText(s capability.Set) string {
-	switch {
-	case s == 0:
+	switch s {
+	case 0:
 		return "none"
-	case s == capability.Known:
+	case capability.Known:
 		return "all"
 	}
 	return s.String()

@@ -166,11 +166,7 @@ func (d *Dir) file() string { return filepath.Join(d.Path, "state.json") }
 
 // Save writes the record.
 func (d *Dir) Save(r *Record) error {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("save the state: %w", err)
-	}
-	return atomicfile.Write(d.file(), b, atomicfile.Options{})
+	return atomicfile.Write(d.file(), r.encode(), atomicfile.Options{})
 }
 
 // Load reads the record. A container whose maker died before the first one
@@ -195,7 +191,15 @@ func (d *Dir) Load() (*Record, error) {
 
 // Remove takes the directory away.
 func (d *Dir) Remove() error {
-	err := os.RemoveAll(d.Path)
+	// The two names that there are, before a search for others.
+	_ = unix.Unlink(d.Socket())
+	_ = unix.Unlink(d.file())
+	err := unix.Rmdir(d.Path)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		err = os.RemoveAll(d.Path)
+	} else {
+		err = nil
+	}
 	d.Unlock()
 	return err
 }
