@@ -76,13 +76,16 @@ func capabilities() (capability.Set, uint, error) {
 		return 0, 0, fmt.Errorf("read own capabilities: %w", err)
 	}
 	last := capability.Count - 1
-	for last < 63 {
-		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(last+1), 0, 0, 0); err != nil {
-			break
-		}
+	for last < 63 && known(last+1) {
 		last++
 	}
 	return capability.Set(data[0].Permitted) | capability.Set(data[1].Permitted)<<32, last, nil
+}
+
+// known reports whether the kernel knows a capability.
+func known(c uint) bool {
+	_, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(c), 0, 0, 0)
+	return err == nil
 }
 
 func sources(c *specs.Spec) (map[string]plan.Source, error) {

@@ -44,7 +44,7 @@ func runHook(ctx context.Context, kind string, h *specs.Hook, rec *state.Record,
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
 		defer cancel()
 	}
-	stdin, err := json.Marshal(StateOf(rec, status).State)
+	stdin, err := json.Marshal(StateOf(rec, status))
 	if err != nil {
 		return fmt.Errorf("run hook: %w", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
@@ -18,25 +17,28 @@ import (
 // State is what the command state prints: the specification's fields and
 // those that runc adds.
 type State struct {
-	specs.State
-	Rootfs  string    `json:"rootfs"`
-	Created time.Time `json:"created"`
-	Owner   string    `json:"owner"`
+	Version     string            `json:"ociVersion"`
+	ID          string            `json:"id"`
+	PID         int               `json:"pid"`
+	Status      state.Status      `json:"status"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"`
+	Created     time.Time         `json:"created"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	Owner       string            `json:"owner"`
 }
 
 // StateOf returns the state of a container that is in a status.
 func StateOf(r *state.Record, s state.Status) State {
 	out := State{
-		State: specs.State{
-			Version: r.OCIVersion, ID: r.ID, Status: specs.ContainerState(s), Pid: r.PID, Bundle: r.Bundle, Annotations: r.Annotations,
-		},
-		Rootfs: r.Rootfs, Created: r.Created, Owner: "root",
+		Version: r.OCIVersion, ID: r.ID, PID: r.PID, Status: s, Bundle: r.Bundle, Rootfs: r.Rootfs,
+		Created: r.Created, Annotations: r.Annotations, Owner: "root",
 	}
 	if r.Owner != 0 {
 		out.Owner = "#" + strconv.Itoa(r.Owner)
 	}
 	if s == state.Stopped {
-		out.Pid = 0
+		out.PID = 0
 	}
 	return out
 }
@@ -79,7 +81,7 @@ func Signal(ctx context.Context, store state.Store, id string, sig syscall.Signa
 	if sig == unix.SIGKILL {
 		// A frozen process takes even this signal only when it is thawed.
 		if frozen, err := rec.Cgroup.Frozen(); err == nil && frozen {
-			return rec.Cgroup.Thaw()
+			return rec.Cgroup.Thaw() //nolint:contextcheck // it has none
 		}
 	}
 	return nil
@@ -176,7 +178,7 @@ func Delete(ctx context.Context, store state.Store, id string, force bool) error
 func destroy(ctx context.Context, dir *state.Dir, rec *state.Record) error {
 	if fd, err := openInit(rec); err == nil {
 		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		_ = rec.Cgroup.Thaw()
+		_ = rec.Cgroup.Thaw() //nolint:contextcheck // it has none
 		if err == nil {
 			err = waitEnd(ctx, fd)
 		}

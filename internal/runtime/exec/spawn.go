@@ -45,8 +45,13 @@ type Child struct {
 	rawPidFD int32 // where the kernel writes it: on the heap, which does not move
 }
 
+// cloneArgs is the kernel's struct clone_args.
 type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+	flags, pidfd uint64
+	_            [2]uint64 // child_tid, parent_tid
+	exitSignal   uint64
+	_            [5]uint64 // stack, stack_size, tls, set_tid, set_tid_size
+	cgroup       uint64
 }
 
 //go:noescape

@@ -57,10 +57,10 @@ func closeFD(s program.Slot) program.Step {
 	return program.Step{Call: "close", Args: []program.Arg{program.FD(s)}}
 }
 
-// attach puts a detached mount on the place that a descriptor holds.
-func attach(mnt, place program.Slot) program.Step {
+// attach puts a detached mount on the place that slot placeFD holds.
+func attach(mnt program.Slot) program.Step {
 	return program.Step{Call: "move_mount", Args: []program.Arg{
-		program.FD(mnt), program.String(""), program.FD(place), program.String(""),
+		program.FD(mnt), program.String(""), program.FD(placeFD), program.String(""),
 		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH, moveFlags),
 	}}
 }

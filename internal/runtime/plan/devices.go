@@ -115,7 +115,7 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 	if b.userNS {
 		b.add(why(say(cloneTree(program.CWD(), name, false, mntFD), "open the host's %s", name), label+"; a user namespace may not make devices"))
 		b.place(name, false, inRoot, label)
-		b.add(say(attach(mntFD, placeFD), "bind the host's %s", name), closeFD(placeFD), closeFD(mntFD))
+		b.add(say(attach(mntFD), "bind the host's %s", name), closeFD(placeFD), closeFD(mntFD))
 		return
 	}
 	dir, base := devFD, strings.TrimPrefix(path.Clean(name), "/dev/")
@@ -186,7 +186,7 @@ func (b *builder) console(slave program.Slot) {
 		program.Step{Call: "mknodat", Args: []program.Arg{program.FD(devFD), program.String("console"), program.Octal(unix.S_IFREG | 0o600), program.Int(0)}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "process.terminal: /dev/console"},
 		openat2(devFD, "console", cloexecPath|unix.O_NOFOLLOW, inRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
 		why(cloneTree(program.FD(slave), "", false, mntFD), "the terminal itself, never a path (CVE-2025-52565)"),
-		say(attach(mntFD, placeFD), "bind the terminal over /dev/console"),
+		say(attach(mntFD), "bind the terminal over /dev/console"),
 		closeFD(mntFD), closeFD(placeFD),
 	)
 }

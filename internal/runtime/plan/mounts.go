@@ -171,7 +171,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 		b.sysctls(mntFD)
 	}
 	b.place(m.Destination, true, resolve, label)
-	b.add(say(attach(mntFD, placeFD), "mount %s at %s", m.Type, m.Destination), closeFD(placeFD))
+	b.add(say(attach(mntFD), "mount %s at %s", m.Type, m.Destination), closeFD(placeFD))
 	b.propagate(o)
 	switch d {
 	case "/dev/pts":
@@ -206,7 +206,7 @@ func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
 	}
 	b.add(b.bindAttributes(fd, o, m.Destination)...)
 	b.place(m.Destination, src.Dir, inRoot, label)
-	b.add(say(attach(fd, placeFD), "mount %s at %s", m.Source, m.Destination), closeFD(placeFD))
+	b.add(say(attach(fd), "mount %s at %s", m.Source, m.Destination), closeFD(placeFD))
 	if o.propagation != 0 {
 		b.add(why(setAttr(fd, 0, 0, o.propagation, o.propagationRec), "mount propagation"))
 	}

@@ -104,6 +104,9 @@ func (b *builder) userNamespace() {
 	b.prog.Early = ambient()
 	b.meet()
 	b.becomeRoot()
+	if b.newNS&unix.CLONE_NEWIPC != 0 {
+		b.do("linux.namespaces: ipc; its mqueue belongs to who makes it, who is root only now", "unshare", program.Flags(unix.CLONE_NEWIPC, cloneFlags))
+	}
 }
 
 // becomeRoot takes the ids of the user namespace's root.
@@ -321,7 +324,7 @@ func (b *builder) runtimeHooks() []program.Step {
 	for _, k := range []struct {
 		name  string
 		hooks []specs.Hook
-	}{{"prestart", h.Prestart}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer}} {
+	}{{"prestart", prestart(h)}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer}} {
 		for i := range k.hooks {
 			steps = append(steps, program.Step{
 				Call: "hook", Args: []program.Arg{program.String(k.name), program.Strings(append([]string{k.hooks[i].Path}, k.hooks[i].Args...))},
@@ -335,7 +338,7 @@ func (b *builder) runtimeHooks() []program.Step {
 // hooked reports whether hooks run before the root is entered.
 func (b *builder) hooked() bool {
 	h := b.cfg.Hooks
-	return h != nil && !b.entering && len(h.Prestart)+len(h.CreateRuntime)+len(h.CreateContainer) > 0
+	return h != nil && !b.entering && len(prestart(h))+len(h.CreateRuntime)+len(h.CreateContainer) > 0
 }
 
 // hookStop is where the child waits for them.
@@ -345,4 +348,10 @@ func (b *builder) hookStop() {
 	}
 	b.do("hooks run now", "write", program.FD(program.Sync), program.Bytes([]byte{'r'}, "ready"), program.Int(1))
 	b.await("hooks")
+}
+
+// prestart returns the hooks that the specification calls deprecated, and
+// engines still use.
+func prestart(h *specs.Hooks) []specs.Hook {
+	return h.Prestart //nolint:staticcheck // see above
 }

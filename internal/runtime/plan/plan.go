@@ -86,6 +86,9 @@ func Start(in Input, f Facts) (*program.Program, error) {
 	b.joinNamespaces()
 	b.networkUp()
 	if b.newMount {
+		if err := b.checkRoot(); err != nil {
+			return nil, err
+		}
 		if err := b.root(); err != nil {
 			return nil, err
 		}
@@ -142,8 +145,11 @@ func (b *builder) prepare() error {
 func (b *builder) runtimeSide() {
 	p := &b.prog
 	flags := b.newNS &^ (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
-	if _, joined := b.joins[unix.CLONE_NEWUSER]; joined {
+	switch {
+	case b.joins[unix.CLONE_NEWUSER] != "":
 		flags = 0 // made by unshare, in the namespace that is joined
+	case b.newNS&unix.CLONE_NEWUSER != 0:
+		flags &^= unix.CLONE_NEWIPC // see userNamespace
 	}
 	var beside []program.Step
 	p.Before = append(p.Before, program.Step{Call: "record", Args: []program.Arg{program.String("creating")}, Why: "what is to be undone is on disk before it is done"})

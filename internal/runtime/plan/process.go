@@ -32,10 +32,7 @@ func (b *builder) process() error {
 	if err := b.limits(); err != nil {
 		return err
 	}
-	caps, err := b.capabilities()
-	if err != nil {
-		return err
-	}
+	caps := b.capabilities()
 	filter, err := b.seccomp()
 	if err != nil {
 		return err
@@ -147,7 +144,7 @@ func (b *builder) held() capability.Set {
 
 // capabilities reads the five sets. One that the runtime does not hold cannot
 // be given; names that nobody knows are an error of the configuration.
-func (b *builder) capabilities() (capSets, error) {
+func (b *builder) capabilities() capSets {
 	c := b.proc.Capabilities
 	if c == nil {
 		c = &specs.LinuxCapabilities{}
@@ -171,7 +168,7 @@ func (b *builder) capabilities() (capSets, error) {
 	// What the kernel would refuse otherwise.
 	sets.effective &= sets.permitted
 	sets.ambient &= sets.permitted & sets.inheritable
-	return sets, nil
+	return sets
 }
 
 // bounding takes away what is not in the bounding set.

@@ -41,7 +41,7 @@ func (b *builder) protect() {
 // directory. A path that does not exist need not be masked.
 func (b *builder) mask(i int, p string) {
 	cover := func(first ...program.Step) []program.Step {
-		return append(first, say(attach(mntFD, placeFD), "mask %s", p), closeFD(mntFD), closeFD(placeFD))
+		return append(first, say(attach(mntFD), "mask %s", p), closeFD(mntFD), closeFD(placeFD))
 	}
 	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	file := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
@@ -63,7 +63,7 @@ func (b *builder) readonlyPath(p, label string) program.Step {
 	open.Then = []program.Step{
 		cloneTree(program.FD(placeFD), "", true, mntFD),
 		say(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make %s read-only", p),
-		say(attach(mntFD, placeFD), "make %s read-only", p),
+		say(attach(mntFD), "make %s read-only", p),
 		closeFD(mntFD),
 		closeFD(placeFD),
 	}
@@ -102,7 +102,7 @@ func (b *builder) cgroupMounts() error {
 				b.add(why(say(s, "mount cgroup2 at %s", m.Destination), label))
 			}
 			b.place(m.Destination, true, inRoot, label)
-			b.add(attach(mntFD, placeFD), closeFD(placeFD), closeFD(mntFD))
+			b.add(attach(mntFD), closeFD(placeFD), closeFD(mntFD))
 			continue
 		}
 		b.cgroupV1(m, o, label)
@@ -120,7 +120,7 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 		b.add(why(s, label))
 	}
 	b.place(m.Destination, true, inRoot, label)
-	b.add(say(attach(top, placeFD), "mount the cgroups at %s", m.Destination), closeFD(placeFD))
+	b.add(say(attach(top), "mount the cgroups at %s", m.Destination), closeFD(placeFD))
 	for _, h := range b.f.Layout.Hierarchies {
 		if h.V2 {
 			continue
@@ -148,7 +148,7 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 		b.add(
 			program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(top), program.String(name), program.Octal(0o755)}},
 			openat2(top, name, cloexecPath, inRoot, placeFD),
-			say(attach(mntFD, placeFD), "mount the cgroup of %s at %s", name, m.Destination),
+			say(attach(mntFD), "mount the cgroup of %s at %s", name, m.Destination),
 			closeFD(placeFD), closeFD(mntFD),
 		)
 		if strings.Contains(name, ",") {
@@ -236,8 +236,8 @@ func (b *builder) enter() {
 }
 
 // checkRoot refuses a configuration without a root.
-func checkRoot(c *specs.Spec) error {
-	if c.Root == nil || c.Root.Path == "" {
+func (b *builder) checkRoot() error {
+	if r := b.cfg.Root; r == nil || r.Path == "" {
 		return errdefs.New(errdefs.Invalid, "root.path must not be empty")
 	}
 	return nil
