@@ -31,6 +31,9 @@ type client struct {
 	linger  *timer       // with ending
 	sent    int64        // bytes that it has taken
 	before  int64        // sent when linger was set
+	// lent: whoever handed the connection over still has something to say on
+	// it, because the process did not come to be.
+	lent bool
 }
 
 func newClient(p *proc, a shim.Attach, fd int) (*client, error) {
@@ -316,7 +319,9 @@ func (c *client) close() {
 	c.p.s.loop.forget(c.fd)
 	// A close with something unread would reset the connection, and the
 	// client might lose what it has not read yet.
-	_ = syscall.Shutdown(c.fd, syscall.SHUT_WR)
+	if !c.lent {
+		_ = syscall.Shutdown(c.fd, syscall.SHUT_WR)
+	}
 	for range 16 {
 		n, again, err := read(c.fd, c.p.s.typed[:])
 		if again || err != nil || n == 0 {

@@ -299,6 +299,7 @@ func (p *proc) abandon() string {
 		p.pidfd = -1
 	}
 	for _, c := range append([]*client(nil), p.clients...) {
+		c.lent = true
 		c.finish()
 	}
 	return strings.TrimSpace(string(said))
