@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -111,13 +112,11 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 		return err
 	}
 	if bridge != nil {
-		if err := bridge.Recover(ctx, containers.Running()); err != nil {
-			log.Error("take over the networks", "err", err)
-		}
+		recoverNetworks(ctx, bridge, containers, log)
 	}
 	images.sweep(ctx)
 
-	sys, err := newSystem(o, host, programs, layers, images, containers)
+	sys, err := newSystem(o, host, programs, images, containers)
 	if err != nil {
 		return err
 	}
@@ -128,6 +127,22 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 		services.Networks = bridge
 	}
 	return serve(ctx, o, dockerapi.New(services), log, ready)
+}
+
+// recoverNetworks takes over the places that running containers have. One that
+// ends meanwhile has left a network that did not know it yet, and leaves again.
+func recoverNetworks(ctx context.Context, bridge *network.Service, containers *container.Service, log *slog.Logger) {
+	running := containers.Running()
+	err := bridge.Recover(ctx, running)
+	still := containers.Running()
+	for id := range running {
+		if still[id] == 0 {
+			err = errors.Join(err, bridge.Detach(ctx, id))
+		}
+	}
+	if err != nil {
+		log.Error("take over the networks", "err", err)
+	}
 }
 
 // serve answers requests until ctx ends.
@@ -158,12 +173,12 @@ func serve(ctx context.Context, o Options, h http.Handler, log *slog.Logger, rea
 	return nil
 }
 
-func newSystem(o Options, host hostfacts.Host, p programs, layers *snapshot.Store, images *images, containers *container.Service) (*system.Service, error) {
+func newSystem(o Options, host hostfacts.Host, p programs, images *images, containers *container.Service) (*system.Service, error) {
 	id, err := engineID(filepath.Join(o.DataRoot, "engine-id"))
 	if err != nil {
 		return nil, err
 	}
-	kind, why := layers.Kind()
+	kind, why := images.layers.Kind()
 	cfg := system.Config{
 		ID: id, DataDir: o.DataRoot, Init: filepath.Base(p.init), Runtimes: map[string]string{}, Default: p.runtimes[0].Name,
 		Layers: string(kind), LayersWhy: why, CgroupVersion: "1", UserNamespaces: host.UserNamespaces,
@@ -199,8 +214,8 @@ func (c *closers) add(x io.Closer) { *c = append(*c, x) }
 
 func (c *closers) close() error {
 	var errs []error
-	for i := len(*c) - 1; i >= 0; i-- {
-		errs = append(errs, (*c)[i].Close())
+	for _, x := range slices.Backward(*c) {
+		errs = append(errs, x.Close())
 	}
 	return errors.Join(errs...)
 }

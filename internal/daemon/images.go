@@ -21,9 +21,10 @@ import (
 // images is the column of packages that images go through.
 type images struct {
 	*image.Service
-	store *imagestore.Store
-	began time.Time
-	log   *slog.Logger
+	store  *imagestore.Store
+	layers *snapshot.Store
+	began  time.Time
+	log    *slog.Logger
 	// containers is set once they are there: images are used by containers,
 	// and containers are made from images.
 	containers *container.Service
@@ -34,7 +35,7 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	if err != nil {
 		return nil, err
 	}
-	i := &images{began: time.Now(), log: log}
+	i := &images{layers: layers, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
 	i.Service = image.New(image.Config{

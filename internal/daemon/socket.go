@@ -53,7 +53,7 @@ func activated() (net.Listener, error) {
 	}
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if err != nil || n < 1 {
-		return nil, nil //nolint:nilerr // no socket was passed
+		return nil, nil
 	}
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		if err := os.Unsetenv(name); err != nil { // they are not meant for children

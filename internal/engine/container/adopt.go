@@ -83,7 +83,7 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 	if l.ThisBoot && l.State.Alive() {
 		if f := openProcess(l.State); f != nil {
 			f.Close()
-			s.adopted(c, l.State, nil)
+			s.adopted(ctx, c, l.State, nil)
 			return nil
 		}
 	}
@@ -113,7 +113,7 @@ func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, 
 				return err
 			}
 		}
-		s.adopted(c, st, sh)
+		s.adopted(ctx, c, st, sh)
 		return nil
 	default:
 		// It waits for a start that will not come: who asked for it is gone.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -225,9 +223,3 @@ func checkPlatform(want string, img image.Image) error {
 	}
 	return errdefs.New(errdefs.NotFound, "image with platform %s was found but does not match the specified platform: wanted %s", have, want)
 }
-
-// hostPlatform is the machine's.
-func hostPlatform() string { return runtime.GOOS + "/" + runtime.GOARCH }
-
-// sortedKeys returns a map's keys in order.
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

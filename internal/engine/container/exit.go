@@ -21,28 +21,29 @@ const cleanupTimeout = time.Minute
 
 // adopted makes the container running in memory, and watches it. sh is nil if
 // only the container's process is left.
-func (s *Service) adopted(c *container, st record.State, sh Shim) {
+func (s *Service) adopted(ctx context.Context, c *container, st record.State, sh Shim) {
 	r := &run{shim: sh, ended: make(chan struct{})}
 	c.mu.Lock()
 	c.state, c.run = st, r
 	c.mu.Unlock()
-	s.running.Go(func() { s.watch(c, r, st) })
+	ctx = context.WithoutCancel(ctx) // it ends with the container
+	s.running.Go(func() { s.watch(ctx, c, r, st) })
 }
 
 // watch waits for the end of one execution. The shim tells of it; if it died
 // before its container, the process itself is the second witness.
-func (s *Service) watch(c *container, r *run, st record.State) {
+func (s *Service) watch(ctx context.Context, c *container, r *run, st record.State) {
 	sh := r.shim
 	if sh != nil {
 		defer sh.Close()
 		select {
 		case <-sh.Exited():
 		case <-sh.Done():
-		case <-s.quit.Done():
+		case <-s.quit:
 			return // the shim and its container go on
 		}
 		if exit, ok := sh.Exit(); ok {
-			s.ended(c, r, exit)
+			s.ended(ctx, c, r, exit)
 			return
 		}
 	}
@@ -57,7 +58,7 @@ func (s *Service) watch(c *container, r *run, st record.State) {
 			exit = shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: the container's shim died before the container"}
 		}
 	}
-	s.ended(c, r, exit)
+	s.ended(ctx, c, r, exit)
 }
 
 // lostShim notes that no shim serves the container any more.
@@ -70,8 +71,8 @@ func (c *container) lostShim() {
 }
 
 // ended records the end of an execution, and cleans up after it.
-func (s *Service) ended(c *container, r *run, exit shim.Exit) {
-	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exit) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	c.mu.Lock()
 	st := after(c.state, exit)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -143,10 +142,4 @@ func diskUsage(dir string) int64 {
 		return nil
 	})
 	return total
-}
-
-// exists reports whether there is something at path.
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
 }

@@ -15,7 +15,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogsOptions) (*LogStre
 	}
 	def, st := c.view()
 	if !o.Stdout && !o.Stderr {
-		return nil, errdefs.New(errdefs.Invalid, "Bad parameters: you must choose at least one stream") //nolint:staticcheck,revive // Docker's words
+		return nil, errdefs.New(errdefs.Invalid, "Bad parameters: you must choose at least one stream")
 	}
 	if def.Host.LogConfig.Type == "none" {
 		return nil, errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")

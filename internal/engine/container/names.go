@@ -36,7 +36,7 @@ func (s *Service) lookup(ref string) (*container, error) {
 		}
 	}
 	if found == nil {
-		return nil, errdefs.New(errdefs.NotFound, "No such container: %s", ref) //nolint:staticcheck,revive // Docker's words, which clients look for
+		return nil, errdefs.New(errdefs.NotFound, "No such container: %s", ref)
 	}
 	return found, nil
 }
@@ -57,7 +57,7 @@ func (s *Service) acquire(ctx context.Context, ref string) (*container, error) {
 		switch {
 		case gone:
 			c.op.unlock()
-			return nil, errdefs.New(errdefs.NotFound, "No such container: %s", ref) //nolint:staticcheck,revive // Docker's words
+			return nil, errdefs.New(errdefs.NotFound, "No such container: %s", ref)
 		case r == nil || alive:
 			return c, nil
 		}
@@ -76,7 +76,7 @@ func (s *Service) acquire(ctx context.Context, ref string) (*container, error) {
 func (s *Service) reserve(name, id string) (string, error) {
 	name = strings.TrimPrefix(name, "/")
 	if name != "" && !ident.IsName(name) {
-		return "", errdefs.New(errdefs.Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name) //nolint:staticcheck,revive // Docker's words
+		return "", errdefs.New(errdefs.Invalid, "Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +103,7 @@ func (s *Service) reserve(name, id string) (string, error) {
 }
 
 func nameTaken(name, owner string) error {
-	return errdefs.New(errdefs.Conflict, "Conflict. The container name \"/%s\" is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", name, owner) //nolint:staticcheck,revive // Docker's words
+	return errdefs.New(errdefs.Conflict, "Conflict. The container name \"/%s\" is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", name, owner)
 }
 
 func (s *Service) release(name, id string) {
@@ -118,7 +118,7 @@ func (s *Service) release(name, id string) {
 func (s *Service) Rename(ctx context.Context, ref, name string) error {
 	name = strings.TrimPrefix(name, "/")
 	if name == "" {
-		return errdefs.New(errdefs.Invalid, "Neither old nor new names may be empty") //nolint:staticcheck,revive // Docker's words
+		return errdefs.New(errdefs.Invalid, "Neither old nor new names may be empty")
 	}
 	c, err := s.acquire(ctx, ref)
 	if err != nil {
@@ -127,7 +127,7 @@ func (s *Service) Rename(ctx context.Context, ref, name string) error {
 	defer c.op.unlock()
 	def, _ := c.view()
 	if def.Name == name {
-		return errdefs.New(errdefs.Invalid, "Renaming a container with the same name as its current name") //nolint:staticcheck,revive // Docker's words
+		return errdefs.New(errdefs.Invalid, "Renaming a container with the same name as its current name")
 	}
 	if _, err := s.reserve(name, c.id); err != nil {
 		return err

@@ -2,7 +2,6 @@ package container
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -67,8 +66,8 @@ func openPID(pid int) *os.File {
 }
 
 // awaitEnd waits until a process has ended; nil is one that has. It closes the
-// descriptor, and reports false if ctx ends first.
-func awaitEnd(ctx context.Context, process *os.File) bool {
+// descriptor, and reports false if giveUp is closed first.
+func awaitEnd(giveUp <-chan struct{}, process *os.File) bool {
 	if process == nil {
 		return true
 	}
@@ -89,7 +88,7 @@ func awaitEnd(ctx context.Context, process *os.File) bool {
 	select {
 	case <-done:
 		return true
-	case <-ctx.Done():
+	case <-giveUp:
 		process.Close() // wakes the reader
 		<-done
 		return false

@@ -118,8 +118,7 @@ type Service struct {
 	log     *slog.Logger
 	records *record.Store
 	ids     *idrange.Ranges
-	quit    context.Context // ends when the service closes; containers run on
-	stop    context.CancelFunc
+	quit    chan struct{}  // closed when the service closes; containers run on
 	running sync.WaitGroup // the goroutines that watch containers
 
 	mu    sync.Mutex
@@ -138,14 +137,14 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, byID: map[string]*container{}, names: map[string]string{}}
 	s.ids = idrange.New()
-	s.quit, s.stop = context.WithCancel(context.Background())
+	s.quit = make(chan struct{})
 	s.records = record.New(cfg.Durable, cfg.Boot, s.log)
 	return s, nil
 }
 
 // Close leaves all containers alone and writes what is not yet written.
 func (s *Service) Close() error {
-	s.stop()
+	close(s.quit)
 	s.running.Wait()
 	return s.records.Close()
 }

@@ -168,7 +168,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 	if err := s.records.PutState(def, st); err != nil {
 		return err
 	}
-	s.adopted(c, st, sh)
+	s.adopted(ctx, c, st, sh)
 	return nil
 }
 
@@ -266,7 +266,7 @@ func endShim(ctx context.Context, sh Shim) error {
 	process := openPID(sh.PID())          // before the id can come to mean another one
 	_ = sh.Signal(ctx, sigkill, "engine") // there may be no process yet
 	_ = sh.Close()
-	if !awaitEnd(ctx, process) {
+	if !awaitEnd(ctx.Done(), process) {
 		return errdefs.New(errdefs.Unavailable, "the shim does not leave: %w", context.Cause(ctx))
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -120,9 +121,9 @@ func (s *Service) Create(ctx context.Context, ref string, req api.ExecCreateRequ
 
 func (s *Service) check(req api.ExecCreateRequest) ([]byte, error) {
 	if len(req.Cmd) == 0 {
-		return nil, errdefs.New(errdefs.Invalid, "No exec command specified") //nolint:staticcheck,revive // Docker's words
+		return nil, errdefs.New(errdefs.Invalid, "No exec command specified")
 	}
-	for _, a := range append(req.Cmd[:len(req.Cmd):len(req.Cmd)], req.Env...) {
+	for _, a := range slices.Concat(req.Cmd, req.Env) {
 		if strings.ContainsRune(a, 0) {
 			return nil, errdefs.New(errdefs.Invalid, "an argument or a variable holds a NUL byte")
 		}
@@ -290,7 +291,7 @@ func (s *Service) find(id string) (*execution, error) {
 }
 
 func noSuchExec(id string) error {
-	return errdefs.New(errdefs.NotFound, "No such exec instance: %s", id) //nolint:staticcheck,revive // Docker's words
+	return errdefs.New(errdefs.NotFound, "No such exec instance: %s", id)
 }
 
 // Resize gives an exec's terminal another size.

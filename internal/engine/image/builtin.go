@@ -168,8 +168,19 @@ func toolboxLayer(program []byte, commands []string) ([]byte, error) {
 		name string
 		mode int64
 	}{
-		{"bin/", 0o755}, {"dev/", 0o755}, {"etc/", 0o755}, {"home/", 0o755}, {"proc/", 0o555}, {"root/", 0o700}, {"run/", 0o755},
-		{"sys/", 0o555}, {"tmp/", 0o1777}, {"usr/", 0o755}, {"usr/bin/", 0o755}, {"var/", 0o755}, {"var/tmp/", 0o1777},
+		{"bin/", 0o755},
+		{"dev/", 0o755},
+		{"etc/", 0o755},
+		{"home/", 0o755},
+		{"proc/", 0o555},
+		{"root/", 0o700},
+		{"run/", 0o755},
+		{"sys/", 0o555},
+		{"tmp/", 0o1777},
+		{"usr/", 0o755},
+		{"usr/bin/", 0o755},
+		{"var/", 0o755},
+		{"var/tmp/", 0o1777},
 	} {
 		errs = append(errs, add(tar.Header{Typeflag: tar.TypeDir, Name: d.name, Mode: d.mode}, nil))
 	}

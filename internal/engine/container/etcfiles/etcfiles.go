@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	api "github.com/moby/moby/api/types/container"
@@ -107,7 +108,7 @@ func mergeResolv(host []byte, h *api.HostConfig) []byte {
 	for _, a := range h.DNS {
 		b.WriteString("nameserver " + a.String() + "\n")
 	}
-	if len(h.DNSSearch) > 0 && !(len(h.DNSSearch) == 1 && h.DNSSearch[0] == ".") {
+	if len(h.DNSSearch) > 0 && !slices.Equal(h.DNSSearch, []string{"."}) {
 		b.WriteString("search " + strings.Join(h.DNSSearch, " ") + "\n")
 	}
 	if len(h.DNSOptions) > 0 {

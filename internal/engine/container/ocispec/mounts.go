@@ -14,7 +14,7 @@ import (
 // mounts puts the mounts together: the default ones as the modes have them,
 // then the engine's files, then the request's, of which one with the same
 // target takes the place of an earlier one.
-func mounts(s *specs.Spec, in Input) error {
+func mounts(s *specs.Spec, in Input) {
 	var out []specs.Mount
 	for _, m := range s.Mounts {
 		if m, ok := defaultMount(m, in); ok {
@@ -42,7 +42,6 @@ func mounts(s *specs.Spec, in Input) error {
 		}
 	}
 	s.Mounts = out
-	return nil
 }
 
 func readOnly(m request.Mount) []string {

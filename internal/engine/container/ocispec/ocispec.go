@@ -9,7 +9,6 @@
 package ocispec
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -87,13 +86,9 @@ func Build(in Input) (*specs.Spec, error) {
 	s.Root = &specs.Root{Path: "rootfs", Readonly: in.Host.ReadonlyRootfs}
 	s.Annotations = in.Host.Annotations
 	process(s, in, sec, caps)
-	if s.Process.Rlimits, err = rlimits(in); err != nil {
-		return nil, err
-	}
+	s.Process.Rlimits = rlimits(in)
 	namespaces(s, in)
-	if err := mounts(s, in); err != nil {
-		return nil, err
-	}
+	mounts(s, in)
 	if err := resources(s, in); err != nil {
 		return nil, err
 	}
@@ -201,7 +196,7 @@ func capabilities(h *api.HostConfig) ([]string, error) {
 
 // rlimits sets what is asked for, as far as the engine may: a limit above what
 // it can raise is lowered to that, rather than to refuse the start.
-func rlimits(in Input) ([]specs.POSIXRlimit, error) {
+func rlimits(in Input) []specs.POSIXRlimit {
 	var out []specs.POSIXRlimit
 	for _, u := range in.Host.Ulimits {
 		r := specs.POSIXRlimit{Type: "RLIMIT_" + strings.ToUpper(u.Name), Soft: uint64(u.Soft), Hard: uint64(u.Hard)}
@@ -210,7 +205,7 @@ func rlimits(in Input) ([]specs.POSIXRlimit, error) {
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return out
 }
 
 // namespaces keeps, joins or drops each namespace of the default.
@@ -249,5 +244,3 @@ func namespaces(s *specs.Spec, in Input) {
 		s.Hostname, s.Domainname = in.Config.Hostname, in.Config.Domainname
 	}
 }
-
-func errAt(what string, err error) error { return fmt.Errorf("%s: %w", what, err) }

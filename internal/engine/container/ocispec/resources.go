@@ -1,6 +1,8 @@
 package ocispec
 
 import (
+	"fmt"
+
 	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -140,7 +142,7 @@ func blockIO(r *specs.LinuxResources, in Input) error {
 	for _, d := range h.BlkioWeightDevice {
 		n, err := number(d.Path)
 		if err != nil {
-			return errAt("limit I/O", err)
+			return fmt.Errorf("limit I/O: %w", err)
 		}
 		w := specs.LinuxWeightDevice{Weight: &d.Weight}
 		w.Major, w.Minor = n[0], n[1]
@@ -158,7 +160,7 @@ func blockIO(r *specs.LinuxResources, in Input) error {
 		for _, d := range l.from {
 			n, err := number(d.Path)
 			if err != nil {
-				return errAt("limit I/O", err)
+				return fmt.Errorf("limit I/O: %w", err)
 			}
 			t := specs.LinuxThrottleDevice{Rate: d.Rate}
 			t.Major, t.Minor = n[0], n[1]

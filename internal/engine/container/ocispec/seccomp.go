@@ -61,7 +61,7 @@ func loadProfile(raw []byte, caps []string, arch string) (*specs.LinuxSeccomp, e
 	}
 	var p profile
 	if err := json.Unmarshal(raw, &p); err != nil {
-		return nil, errdefs.Hint(errdefs.New(errdefs.Invalid, "Decoding seccomp profile failed: %w", err), "docker's client sends the content of a profile, not its path") //nolint:staticcheck,revive // Docker's words
+		return nil, errdefs.Hint(errdefs.New(errdefs.Invalid, "Decoding seccomp profile failed: %w", err), "docker's client sends the content of a profile, not its path")
 	}
 	if p.DefaultAction == "" {
 		return nil, errdefs.New(errdefs.Invalid, "the seccomp profile has no defaultAction")

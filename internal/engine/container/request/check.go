@@ -58,7 +58,7 @@ func checkConfig(c *api.Config, h *api.HostConfig) error {
 		}
 	}
 	if c.WorkingDir != "" && (!path.IsAbs(c.WorkingDir) || strings.ContainsRune(c.WorkingDir, 0)) {
-		return errdefs.New(errdefs.Invalid, "The working directory '%s' is invalid. It needs to be an absolute path", c.WorkingDir) //nolint:staticcheck,revive // Docker's words
+		return errdefs.New(errdefs.Invalid, "The working directory '%s' is invalid. It needs to be an absolute path", c.WorkingDir)
 	}
 	if err := checkHostname(c.Hostname, c.Domainname); err != nil {
 		return err

@@ -61,7 +61,7 @@ func Mounts(h *api.HostConfig) ([]Mount, error) {
 	seen := map[string]bool{}
 	for _, m := range out {
 		if seen[m.Target] {
-			return nil, errdefs.New(errdefs.Invalid, "Duplicate mount point: %s", m.Target) //nolint:staticcheck,revive // Docker's words
+			return nil, errdefs.New(errdefs.Invalid, "Duplicate mount point: %s", m.Target)
 		}
 		seen[m.Target] = true
 	}

@@ -14,7 +14,6 @@ import (
 
 const minMemory = 6 << 20 // below it, the runtime itself cannot start
 
-//nolint:staticcheck,revive // Docker's words, which its users and tests know
 func checkResources(r *api.Resources, cpus int) error {
 	bad := func(format string, a ...any) error { return errdefs.New(errdefs.Invalid, format, a...) }
 	switch {
@@ -60,10 +59,10 @@ func checkCpuset(r *api.Resources, cpus int) error {
 	for what, s := range map[string]string{"cpus": r.CpusetCpus, "mems": r.CpusetMems} {
 		top, err := lastOfRange(s)
 		if err != nil {
-			return errdefs.New(errdefs.Invalid, "Invalid value %s for cpuset %s", s, what) //nolint:staticcheck,revive // Docker's words
+			return errdefs.New(errdefs.Invalid, "Invalid value %s for cpuset %s", s, what)
 		}
 		if what == "cpus" && top >= cpus {
-			return errdefs.New(errdefs.Invalid, "Requested CPUs are not available - requested %s, available: 0-%d", s, cpus-1) //nolint:staticcheck,revive // Docker's words
+			return errdefs.New(errdefs.Invalid, "Requested CPUs are not available - requested %s, available: 0-%d", s, cpus-1)
 		}
 	}
 	return nil
@@ -100,7 +99,7 @@ func ulimitNames() []string {
 
 func checkUlimits(_ *api.Config, h *api.HostConfig) error {
 	if h.OomScoreAdj < -1000 || h.OomScoreAdj > 1000 {
-		return errdefs.New(errdefs.Invalid, "Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj) //nolint:staticcheck,revive // Docker's words
+		return errdefs.New(errdefs.Invalid, "Invalid value %d, range for oom score adj is [-1000, 1000]", h.OomScoreAdj)
 	}
 	if h.ShmSize < 0 {
 		return errdefs.New(errdefs.Invalid, "SHM size can not be less than 0")
