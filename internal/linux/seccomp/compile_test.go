@@ -187,6 +187,20 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// TestFeaturesHold: what is said to be known compiles.
+func TestFeaturesHold(t *testing.T) {
+	s := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: Architectures(), Flags: Flags()}
+	for i, a := range Actions() {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{calls[i+20].name}, Action: a})
+	}
+	for i, op := range Operators() {
+		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{calls[i+60].name}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Op: op}}})
+	}
+	for _, m := range machines {
+		check(t, s, m)
+	}
+}
+
 // TestFilterAsText keeps a small filter readable, and as it is.
 func TestFilterAsText(t *testing.T) {
 	s := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{

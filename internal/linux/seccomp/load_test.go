@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/spec"
 	"lade/test/kerneltest"
 )
 
@@ -88,5 +89,24 @@ func TestKernel(t *testing.T) {
 				t.Errorf("got %v and %q; want signal %v and %q", err, out, tt.signal, tt.want)
 			}
 		})
+	}
+}
+
+// TestKernelDefaultProfile runs a shell under Docker's filter.
+func TestKernelDefaultProfile(t *testing.T) {
+	kerneltest.Root(t)
+	profile, err := json.Marshal(spec.DefaultSeccomp(spec.Capabilities()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `d=$(busybox mktemp -d) && cd $d && echo 1 >a && busybox ln -s a b && busybox cat b && (echo 2 | busybox cat) &&
+		busybox rm a b && busybox rmdir $d
+		busybox unshare -m true; busybox mount -t tmpfs x /tmp; busybox unshare -U true; busybox sleep 0 & wait; echo end`
+	cmd := exec.Command("/proc/self/exe", script)
+	cmd.Env = append(os.Environ(), childEnv+"="+string(profile))
+	out, err := cmd.CombinedOutput()
+	want := "1\n2\nunshare: unshare(0x20000): Operation not permitted\nmount: permission denied (are you root?)\nunshare: unshare(0x10000000): Operation not permitted\nend\n"
+	if err != nil || string(out) != want {
+		t.Errorf("%v; got %q, want %q", err, out, want)
 	}
 }

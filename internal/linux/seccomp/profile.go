@@ -118,6 +118,9 @@ func Compile(s *specs.LinuxSeccomp, h Host) (*Filter, error) {
 	return &Filter{Insns: insns, Flags: flags, Notify: p.notify}, nil
 }
 
+// flagTsync is not in the specification, but in use.
+const flagTsync specs.LinuxSeccompFlag = "SECCOMP_FILTER_FLAG_TSYNC"
+
 // parseFlags returns the flags as bits.
 func parseFlags(names []specs.LinuxSeccompFlag) (uint, error) {
 	if names == nil {
@@ -128,7 +131,7 @@ func parseFlags(names []specs.LinuxSeccompFlag) (uint, error) {
 	var flags uint
 	for _, name := range names {
 		switch name {
-		case "SECCOMP_FILTER_FLAG_TSYNC":
+		case flagTsync:
 			// The process that loads the filter has one thread.
 		case specs.LinuxSeccompFlagLog:
 			flags |= unix.SECCOMP_FILTER_FLAG_LOG
