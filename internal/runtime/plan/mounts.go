@@ -66,15 +66,18 @@ func (b *builder) rootMount() error {
 		flags |= unix.MS_REC
 	}
 	b.add(why(mount("", "/", flags), "linux.rootfsPropagation: no mount made here reaches the host"))
-	tree := cloneTree(program.CWD(), b.in.Rootfs, true, rootFD)
-	b.add(
-		why(say(tree, "open root.path %s", b.in.Rootfs), "root.path; pivot_root wants a mount"),
-		program.Step{Call: "mount_setattr", Why: "no mount in the root reaches the host", Args: setAttr(rootFD, 0, 0, unix.MS_PRIVATE, false).Args},
-		program.Step{Call: "move_mount", Why: "root.path", Args: []program.Arg{
-			program.FD(rootFD), program.String(""), program.CWD(), program.String(b.in.Rootfs),
-			program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, moveFlags),
-		}},
+	// The runtime opens the tree: the way to it may be closed to the user that
+	// the child is by now. It is put over the old root, a place that needs no
+	// way at all.
+	b.prog.Before = append(b.prog.Before,
+		why(say(cloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path %s", b.in.Rootfs), "root.path; pivot_root wants a mount"),
+		why(setAttr(rootFD, 0, 0, flag, true), "no mount in the root reaches the host"),
+		why(setAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"),
 	)
+	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: fmt.Sprintf("mount root.path %s", b.in.Rootfs), Args: []program.Arg{
+		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
+		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, moveFlags),
+	}})
 	return nil
 }
 
