@@ -12,8 +12,10 @@
 // restarted, and the caller may ask again where that makes sense.
 //
 // Attach and exec take over their connection and become a Stream. Nothing here
-// starts an engine, prints, or retries; a caller that wants an engine started
-// on demand passes its own dial function to NewWithDialer.
+// starts an engine or prints; a caller that wants an engine started on demand
+// passes its own dial function to NewWithDialer. Only calls that change nothing
+// are sent again when the engine went away before it answered: what became of
+// the others, nobody knows.
 package client
 
 import (
@@ -29,6 +31,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"lade/api"
 	"lade/internal/errdefs"
@@ -136,9 +140,31 @@ type call struct {
 	header       http.Header
 }
 
+// How often a call that changes nothing is sent again. An engine that dies
+// takes connections until the kernel is done with it, so the pauses grow.
+const (
+	getAttempts = 5
+	getPause    = 5 * time.Millisecond
+)
+
 // do sends a call and returns the answer if its status is 2xx, or else an
 // error with a class. The caller closes the body.
 func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
+	for attempt := 0; ; attempt++ {
+		resp, err := c.once(ctx, r)
+		broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
+		if r.method != http.MethodGet || !broken || !errors.Is(err, ErrConnection) || attempt == getAttempts {
+			return resp, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, connectionError(ctx.Err())
+		case <-time.After(getPause << attempt):
+		}
+	}
+}
+
+func (c *Client) once(ctx context.Context, r call) (*http.Response, error) {
 	req, err := r.request(ctx)
 	if err != nil {
 		return nil, err
