@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	}
 
 	// Networks. Without the rights to make them, containers have none.
-	bridge, err := network.New(network.Options{Records: boot, Log: log})
+	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: boot, Log: log})
 	if err != nil {
 		log.Warn("containers have no networks", "err", err)
 		bridge = nil

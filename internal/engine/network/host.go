@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -17,9 +19,10 @@ import (
 type host struct {
 	links *rtnl.Conn
 	rules *nft.Conn
+	owner uint32 // the group of all links that are this engine's
 }
 
-func newHost() (*host, error) {
+func newHost(owner uint32) (*host, error) {
 	links, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
@@ -28,7 +31,7 @@ func newHost() (*host, error) {
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
-	return &host{links, rules}, nil
+	return &host{links, rules, owner}, nil
 }
 
 func (h *host) close() error { return errors.Join(h.links.Close(), h.rules.Close()) }
@@ -42,10 +45,13 @@ func (h *host) up(n bridge.Network, guard bool) (index int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := setForwarding(true); err != nil {
-		return 0, err
+	if guard {
+		// For other engines that come while this one's bridge is there.
+		if err := h.links.Do(rtnl.SetAlias(index, forwardingWasOff)); err != nil {
+			return 0, err
+		}
 	}
-	return index, nil
+	return index, setForwarding(true)
 }
 
 // down removes a network, its rules last.
@@ -54,18 +60,61 @@ func (h *host) down(n bridge.Network, stopForwarding bool) error {
 		return err
 	}
 	if stopForwarding {
-		if err := setForwarding(false); err != nil {
+		// The last engine turns it off.
+		links, err := h.links.Links()
+		if err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(links, isBridge) {
+			if err := setForwarding(false); err != nil {
+				return err
+			}
+		}
 	}
-	return h.rules.Delete(bridge.Table)
+	return h.rules.Delete(bridge.Table(n))
+}
+
+// forwardingWasOff is the alias of a bridge whose engine turned forwarding on,
+// or came when another that had done so was there.
+const forwardingWasOff = "lade: ip_forward was off before"
+
+// bridgeName returns the name for a new bridge, the first that is free, and
+// whether the host forwards packets only because of engines like this one.
+func (h *host) bridgeName() (name string, guard bool, err error) {
+	links, err := h.links.Links()
+	if err != nil {
+		return "", false, err
+	}
+	forwards, err := forwarding()
+	guard = !forwards
+	taken := map[string]bool{}
+	for _, l := range links {
+		taken[l.Name] = true
+		if isBridge(l) && l.Alias == forwardingWasOff {
+			guard = true
+		}
+	}
+	for i := 0; ; i++ {
+		if name = bridge.Prefix + strconv.Itoa(i); !taken[name] {
+			return name, guard, err
+		}
+	}
+}
+
+// isBridge reports whether a link is an engine's bridge.
+func isBridge(l rtnl.Link) bool {
+	digits, ok := strings.CutPrefix(l.Name, bridge.Prefix)
+	_, err := strconv.ParseUint(digits, 10, 16)
+	return ok && err == nil && l.Kind == "bridge"
 }
 
 func (h *host) connect(n bridge.Network, index int, p bridge.Port, ns *os.File) error {
 	return bridge.Connect(h.links, n, index, p, ns)
 }
 
-func (h *host) disconnect(ports ...bridge.Port) error { return bridge.Disconnect(h.links, ports...) }
+func (h *host) disconnect(ports ...bridge.Port) error {
+	return bridge.Disconnect(h.links, h.owner, ports...)
+}
 
 // disconnectLeft removes the links of those ports whose namespace is held.
 func (h *host) disconnectLeft(ports []*port) error {

@@ -2,7 +2,7 @@
 // networks and disconnects them.
 //
 // There are three networks so far: bridge, whose containers have an address on
-// the bridge lade0 of the host; host, the host's own; and none. Only on the
+// a bridge of the host; host, the host's own; and none. Only on the
 // first there is something to do.
 //
 // The bridge, its packet filter table and the forwarding of packets are there
@@ -22,6 +22,8 @@ package network
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,11 +41,8 @@ import (
 )
 
 // Default is the name of the network that containers are in unless they say
-// otherwise, and Bridge that of its link on the host.
-const (
-	Default = "bridge"
-	Bridge  = "lade0"
-)
+// otherwise.
+const Default = "bridge"
 
 // Endpoint is a container's place in a network.
 type Endpoint struct {
@@ -56,6 +55,9 @@ type Endpoint struct {
 
 // Options says how a Service behaves.
 type Options struct {
+	// Owner sets this engine apart from others on the same host, such as its
+	// state directory. The same owner finds again what it made.
+	Owner string
 	// Records are those that end with the boot: what they tell of does too.
 	Records *metadata.DB
 	// Ranges are where subnets are taken from; none means ipam.DefaultRanges.
@@ -116,7 +118,7 @@ func New(o Options) (*Service, error) {
 	if o.Linger == 0 {
 		o.Linger = time.Second
 	}
-	h, err := newHost()
+	h, err := newHost(ownerOf(o.Owner))
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +129,12 @@ func New(o Options) (*Service, error) {
 	s.swept.Add(1)
 	go s.sweep()
 	return s, nil
+}
+
+// ownerOf returns an owner as a number that links can carry: even and not 0.
+func ownerOf(name string) uint32 {
+	sum := sha256.Sum256([]byte(name))
+	return binary.BigEndian.Uint32(sum[:])&^1 | 2
 }
 
 // Close lets go of the kernel. What containers use stays; without containers,

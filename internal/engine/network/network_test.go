@@ -48,7 +48,7 @@ func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) 
 	tb.Helper()
 	kerneltest.Root(tb)
 	db := records(tb, dir)
-	s, err := New(Options{Records: db, Grace: grace(tb), Linger: 20 * time.Millisecond})
+	s, err := New(Options{Owner: dir, Records: db, Grace: grace(tb), Linger: 20 * time.Millisecond})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestCloseLeavesContainersConnected(t *testing.T) {
 func TestRecover(t *testing.T) {
 	id, pid := ident.New(), 0
 	n := netRecord{Forwarding: true, Network: bridge.Network{
-		Bridge: Bridge, Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1500,
+		Bridge: "lade0", Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1500,
 	}}
 	p := portRecord{Container: id, Port: bridge.Port{Link: "lade" + id[:8], Address: netip.MustParseAddr("10.76.0.2")}}
 	record := func(t *testing.T, db *metadata.DB, port bool) {
@@ -369,7 +369,7 @@ func TestRecover(t *testing.T) {
 		"an empty bridge": func(t *testing.T, db *metadata.DB, h *host) {
 			t.Helper()
 			record(t, db, true)
-			if err := h.links.Do(rtnl.AddBridge(Bridge, nil, 1500)); err != nil {
+			if err := h.links.Do(rtnl.AddBridge(rtnl.Bridge{Name: "lade0", Group: h.owner})); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -386,7 +386,6 @@ func TestRecover(t *testing.T) {
 		"no record at all": func(t *testing.T, _ *metadata.DB, h *host) {
 			t.Helper()
 			connect(t, h)
-			_ = setForwarding(false) // nobody knows any more who turned it on
 		},
 	}
 	for name, leave := range tests {
@@ -395,10 +394,11 @@ func TestRecover(t *testing.T) {
 			pid = process(t, true)
 			dir := t.TempDir()
 			db := records(t, dir)
-			h, err := newHost()
+			h, err := newHost(ownerOf(dir))
 			if err != nil {
 				t.Fatal(err)
 			}
+			n.Owner = h.owner
 			leave(t, db, h)
 			_ = h.close()
 			if err := db.Close(); err != nil {
@@ -418,6 +418,49 @@ func TestRecover(t *testing.T) {
 			baseline(t)
 		})
 	}
+}
+
+// TestTwoEngines has two engines on one host: neither touches what is the
+// other's, not even as it recovers, and the last one turns forwarding off.
+func TestTwoEngines(t *testing.T) {
+	dirA, dirB := t.TempDir(), t.TempDir()
+	a, closeA := open(t, dirA, nil)
+	b, closeB := open(t, dirB, nil)
+	idA, idB, pidA, pidB := ident.New(), ident.New(), process(t, true), process(t, true)
+	endA, err := a.Attach(t.Context(), idA, pidA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	endB, err := b.Attach(t.Context(), idB, pidB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if endA.Gateway == endB.Gateway {
+		t.Errorf("both have gateway %s", endA.Gateway)
+	}
+	want := []string{"lade0", "lade1", "lade" + idA[:8], "lade" + idB[:8]}
+	if l := links(t); !same(l, want...) {
+		t.Errorf("links %v, want %v", l, want)
+	}
+	closeB()
+	_, closeB = open(t, dirB, map[string]int{idB: pidB})
+	closeA()
+	a, closeA = open(t, dirA, map[string]int{idA: pidA})
+	if l := links(t); !same(l, want...) {
+		t.Errorf("after both recovered: links %v, want %v", l, want)
+	}
+	_ = a.Detach(t.Context(), idA)
+	closeA()
+	if on, err := forwarding(); err != nil || !on {
+		t.Errorf("the first engine to leave turned forwarding off for the other (%v)", err)
+	}
+	if l := links(t); !same(l, "lade1", "lade"+idB[:8]) {
+		t.Errorf("links %v", l)
+	}
+	closeB()
+	_, closeB = open(t, dirB, nil) // the container ended meanwhile
+	closeB()
+	baseline(t)
 }
 
 // TestKilled kills a process that attaches and detaches, at random moments,
@@ -454,7 +497,7 @@ func victim(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	s, err := New(Options{Records: db, Grace: time.Millisecond, Linger: time.Millisecond})
+	s, err := New(Options{Owner: dir, Records: db, Grace: time.Millisecond, Linger: time.Millisecond})
 	if err != nil {
 		panic(err)
 	}

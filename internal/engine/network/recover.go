@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"lade/internal/errdefs"
@@ -70,26 +71,30 @@ func (s *Service) bringUp() error {
 	if err != nil {
 		return err
 	}
-	forwards, err := forwarding()
-	if err != nil {
+	for attempt := 0; ; attempt++ {
+		name, guard, err := s.host.bridgeName()
+		if err != nil {
+			return err
+		}
+		rec := netRecord{
+			Network:    bridge.Network{Bridge: name, Subnet: subnet, Gateway: pool.Gateway(), MTU: s.host.mtu(), Owner: s.host.owner},
+			Forwarding: guard,
+		}
+		err = s.o.Records.Update(func(tx *metadata.Tx) error { return networks().Put(tx, Default, rec) })
+		if err != nil {
+			return err
+		}
+		index, err := s.host.up(rec.Network, rec.Forwarding)
+		if errors.Is(err, os.ErrExist) && attempt < 8 {
+			continue // another engine was faster
+		}
+		s.net, s.pool, s.index = rec, pool, index
+		if err != nil {
+			err = errors.Join(err, s.tearDown())
+			s.pool = nil // even where not all could be taken away: it is not up
+		}
 		return err
 	}
-	rec := netRecord{
-		Network:    bridge.Network{Bridge: Bridge, Subnet: subnet, Gateway: pool.Gateway(), MTU: s.host.mtu()},
-		Forwarding: !forwards,
-	}
-	err = s.o.Records.Update(func(tx *metadata.Tx) error { return networks().Put(tx, Default, rec) })
-	if err != nil {
-		return err
-	}
-	s.net, s.pool = rec, pool
-	s.index, err = s.host.up(rec.Network, rec.Forwarding)
-	if err != nil {
-		err = errors.Join(err, s.tearDown())
-		s.pool = nil // even where not all could be taken away: it is not up
-		return err
-	}
-	return nil
 }
 
 // lingerIfIdle begins to wait for the next container if there is none. s.mu is
@@ -218,7 +223,7 @@ func (s *Service) removeStrays() error {
 	}
 	var strays []bridge.Port
 	for _, l := range links {
-		if l.Kind == "veth" && isLinkName(l.Name) && !s.linkTaken(l.Name) {
+		if l.Group == s.host.owner && l.Kind == "veth" && isLinkName(l.Name) && !s.linkTaken(l.Name) {
 			strays = append(strays, bridge.Port{Link: l.Name})
 		}
 	}
@@ -227,12 +232,11 @@ func (s *Service) removeStrays() error {
 			return err
 		}
 	}
-	if s.pool != nil {
-		return nil
-	}
 	for _, l := range links {
-		if l.Kind == "bridge" && l.Name == Bridge {
-			return s.host.down(bridge.Network{Bridge: Bridge}, false)
+		if l.Group == s.host.owner && isBridge(l) && l.Name != s.net.Bridge {
+			if err := s.host.down(bridge.Network{Bridge: l.Name}, l.Alias == forwardingWasOff); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

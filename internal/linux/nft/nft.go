@@ -136,6 +136,12 @@ func IPv4() []Expr {
 	return []Expr{meta(unix.NFT_META_NFPROTO, first), compare(unix.NFT_CMP_EQ, []byte{unix.NFPROTO_IPV4})}
 }
 
+// NamedOtherThan lets only packets pass for which the interface whose name is
+// loaded has a name that does not begin with prefix.
+func NamedOtherThan(prefix string) []Expr {
+	return []Expr{compare(unix.NFT_CMP_NEQ, []byte(prefix))}
+}
+
 func compare(op uint32, value []byte) Expr {
 	return Expr{"cmp", func(w *netlink.Writer) {
 		w.Big32(unix.NFTA_CMP_SREG, first)

@@ -60,20 +60,30 @@ type Link struct {
 	MTU    int
 	MAC    net.HardwareAddr
 	Kind   string // "bridge", "veth", …; "" for a device
+	Group  uint32 // a number that its maker gave it; 0 means none
+	Alias  string // a text that somebody gave it
 }
 
-// AddBridge makes a bridge that is down; without a hardware address it gets a
-// random one. It forwards at once when it is up: a
+// Bridge is a bridge to be made.
+type Bridge struct {
+	Name  string
+	MAC   net.HardwareAddr // none: a random one
+	MTU   int              // 0: as the kernel likes
+	Group uint32
+}
+
+// AddBridge makes a bridge that is down. It forwards at once when it is up: a
 // port does not learn first.
-func AddBridge(name string, mac net.HardwareAddr, mtu int) Change {
+func AddBridge(b Bridge) Change {
 	var w netlink.Writer
 	w.Raw(linkHeader(0, 0, 0)...)
-	w.String(unix.IFLA_IFNAME, name)
-	if len(mac) > 0 {
-		w.Put(unix.IFLA_ADDRESS, mac)
+	w.String(unix.IFLA_IFNAME, b.Name)
+	w.Uint32(unix.IFLA_GROUP, b.Group)
+	if len(b.MAC) > 0 {
+		w.Put(unix.IFLA_ADDRESS, b.MAC)
 	}
-	if mtu > 0 {
-		w.Uint32(unix.IFLA_MTU, uint32(mtu))
+	if b.MTU > 0 {
+		w.Uint32(unix.IFLA_MTU, uint32(b.MTU))
 	}
 	w.Nest(unix.IFLA_LINKINFO, func() {
 		w.String(unix.IFLA_INFO_KIND, "bridge")
@@ -82,7 +92,7 @@ func AddBridge(name string, mac net.HardwareAddr, mtu int) Change {
 			w.Uint32(unix.IFLA_BR_STP_STATE, 0)
 		})
 	})
-	return change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, w, "make bridge %s", name)
+	return change(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, w, "make bridge %s", b.Name)
 }
 
 // Veth is a pair of interfaces, one end here and one in another namespace.
@@ -90,6 +100,7 @@ type Veth struct {
 	Name   string // of the end here, which is up
 	Master int    // the bridge that the end here is a port of
 	MTU    int
+	Group  uint32 // of the end here
 	Peer   string // name of the other end, which is down
 	MAC    net.HardwareAddr
 	NS     *os.File // where the other end is
@@ -101,6 +112,7 @@ func AddVeth(v Veth) Change {
 	w.Raw(linkHeader(0, unix.IFF_UP, unix.IFF_UP)...)
 	w.String(unix.IFLA_IFNAME, v.Name)
 	w.Uint32(unix.IFLA_MASTER, uint32(v.Master))
+	w.Uint32(unix.IFLA_GROUP, v.Group)
 	if v.MTU > 0 {
 		w.Uint32(unix.IFLA_MTU, uint32(v.MTU))
 	}
@@ -135,6 +147,14 @@ func DelLink(name string) Change {
 	w.Raw(linkHeader(0, 0, 0)...)
 	w.String(unix.IFLA_IFNAME, name)
 	return change(unix.RTM_DELLINK, 0, w, "remove link %s", name)
+}
+
+// SetAlias gives a link a text for people and programs, of up to 255 bytes.
+func SetAlias(index int, alias string) Change {
+	var w netlink.Writer
+	w.Raw(linkHeader(index, 0, 0)...)
+	w.String(unix.IFLA_IFALIAS, alias)
+	return change(unix.RTM_NEWLINK, 0, w, "describe link %d", index)
 }
 
 // SetGroup marks a link, for DelGroup.
@@ -241,6 +261,10 @@ func parseLink(b []byte) (Link, error) {
 			l.Master = int(binary.NativeEndian.Uint32(v))
 		case kind == unix.IFLA_MTU && len(v) == 4:
 			l.MTU = int(binary.NativeEndian.Uint32(v))
+		case kind == unix.IFLA_GROUP && len(v) == 4:
+			l.Group = binary.NativeEndian.Uint32(v)
+		case kind == unix.IFLA_IFALIAS:
+			l.Alias = netlink.CString(v)
 		case kind == unix.IFLA_ADDRESS:
 			l.MAC = append(net.HardwareAddr(nil), v...)
 		case kind == unix.IFLA_LINKINFO:

@@ -30,6 +30,9 @@ type Network struct {
 	Subnet  netip.Prefix `json:"subnet"`
 	Gateway netip.Addr   `json:"gateway"` // the host's address on the bridge
 	MTU     int          `json:"mtu"`
+	// Owner is an even number that all links of one engine carry (their group),
+	// so that each engine on a host knows its own.
+	Owner uint32 `json:"owner"`
 }
 
 // Port is a container's place on a bridge.
@@ -50,11 +53,12 @@ func MAC(a netip.Addr) net.HardwareAddr {
 }
 
 // SetUp makes the bridge of a network, if it is not there, with its address,
-// up, and returns its index.
+// up, and returns its index. A link of that name that somebody else made is an
+// error that wraps os.ErrExist.
 func SetUp(c *rtnl.Conn, n Network) (index int, err error) {
 	l, err := c.LinkByName(n.Bridge)
 	if errors.Is(err, syscall.ENODEV) {
-		err = c.Do(rtnl.AddBridge(n.Bridge, MAC(n.Gateway), n.MTU))
+		err = c.Do(rtnl.AddBridge(rtnl.Bridge{Name: n.Bridge, MAC: MAC(n.Gateway), MTU: n.MTU, Group: n.Owner}))
 		if err == nil {
 			l, err = c.LinkByName(n.Bridge)
 		}
@@ -62,8 +66,8 @@ func SetUp(c *rtnl.Conn, n Network) (index int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("set up network %s: %w", n.Bridge, err)
 	}
-	if l.Kind != "bridge" {
-		return 0, fmt.Errorf("set up network %s: a link of that name is no bridge", n.Bridge)
+	if l.Kind != "bridge" || l.Group != n.Owner {
+		return 0, fmt.Errorf("set up network %s: a link of that name is somebody else's: %w", n.Bridge, os.ErrExist)
 	}
 	// Before it is up: what a container sends must not give the host routes
 	// or addresses (router advertisements), and IPv6 has no place here yet.
@@ -87,7 +91,7 @@ func TearDown(c *rtnl.Conn, n Network) error { return remove(c, n.Bridge) }
 // Connect makes a veth pair between the bridge with index and the network
 // namespace ns, where it gets its address and the way out.
 func Connect(c *rtnl.Conn, n Network, index int, p Port, ns *os.File) error {
-	veth := rtnl.Veth{Name: p.Link, Master: index, MTU: n.MTU, Peer: Interface, MAC: MAC(p.Address), NS: ns}
+	veth := rtnl.Veth{Name: p.Link, Master: index, MTU: n.MTU, Group: n.Owner, Peer: Interface, MAC: MAC(p.Address), NS: ns}
 	if err := c.Do(rtnl.AddVeth(veth)); err != nil {
 		return fmt.Errorf("connect to network %s: %w", n.Bridge, err)
 	}
@@ -116,12 +120,10 @@ func Connect(c *rtnl.Conn, n Network, index int, p Port, ns *os.File) error {
 	return nil
 }
 
-// goners is the group of links that Disconnect removes: "LADE".
-const goners = 0x4c414445
-
-// Disconnect removes ports' veth pairs, all in one go. One that is not there
-// is no error: it goes with the container's network namespace.
-func Disconnect(c *rtnl.Conn, ports ...Port) error {
+// Disconnect removes veth pairs of an owner's ports, all in one go. One that is
+// not there is no error: it goes with the container's network namespace.
+func Disconnect(c *rtnl.Conn, owner uint32, ports ...Port) error {
+	goners := owner | 1
 	if len(ports) == 1 {
 		return remove(c, ports[0].Link)
 	}

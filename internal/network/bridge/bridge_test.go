@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "write golden files")
 func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{Net: true}) }
 
 var testNet = Network{
-	Bridge: "lade0", Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1400,
+	Bridge: "lade0", Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1400, Owner: 42,
 }
 
 // newNS makes a network namespace that lasts until the test ends.
@@ -96,7 +96,7 @@ func setUp(tb testing.TB, c *rtnl.Conn, guard bool) (index int) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := n.Delete(Table); err != nil {
+		if err := n.Delete(Table(testNet)); err != nil {
 			tb.Error(err)
 		}
 		_ = n.Close()
@@ -119,7 +119,7 @@ func connect(tb testing.TB, c *rtnl.Conn, index int, link, addr string) *os.File
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := Disconnect(c, p); err != nil {
+		if err := Disconnect(c, testNet.Owner, p); err != nil {
 			tb.Error(err)
 		}
 	})
@@ -336,7 +336,7 @@ func TestAgain(t *testing.T) {
 	// A bridge that was made, and no more.
 	half := testNet
 	half.Bridge, half.Gateway = "lade9", netip.MustParseAddr("10.99.0.1")
-	if err := c.Do(rtnl.AddBridge(half.Bridge, MAC(half.Gateway), 0)); err != nil {
+	if err := c.Do(rtnl.AddBridge(rtnl.Bridge{Name: half.Bridge, Group: half.Owner})); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := SetUp(c, half); err != nil {
@@ -359,7 +359,7 @@ func TestAgain(t *testing.T) {
 		t.Errorf("connect again: %v, want EEXIST", err)
 	}
 	for range 2 {
-		if err := Disconnect(c, p); err != nil {
+		if err := Disconnect(c, testNet.Owner, p); err != nil {
 			t.Error(err)
 		}
 	}
@@ -374,8 +374,14 @@ func TestAgain(t *testing.T) {
 	// A link of that name that is no bridge is not touched.
 	alien := testNet
 	alien.Bridge = "lade00000004"
-	if _, err := SetUp(c, alien); err == nil {
-		t.Error("set up over a veth: want an error")
+	if _, err := SetUp(c, alien); !errors.Is(err, os.ErrExist) {
+		t.Errorf("set up over a veth: %v", err)
+	}
+	// Nor is another engine's bridge.
+	alien = testNet
+	alien.Owner = 44
+	if _, err := SetUp(c, alien); !errors.Is(err, os.ErrExist) {
+		t.Errorf("set up over another's bridge: %v", err)
 	}
 }
 
@@ -414,7 +420,7 @@ func TestRules(t *testing.T) {
 		t.Error(diff)
 	}
 	for range 2 {
-		if err := n.Delete(Table); err != nil {
+		if err := n.Delete(Table(testNet)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -437,7 +443,7 @@ func BenchmarkConnect(b *testing.B) {
 		}
 		connect += time.Since(start)
 		start = time.Now()
-		if err := Disconnect(c, p); err != nil {
+		if err := Disconnect(c, testNet.Owner, p); err != nil {
 			b.Fatal(err)
 		}
 		disconnect += time.Since(start)

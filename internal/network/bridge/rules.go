@@ -6,12 +6,22 @@ import (
 	"lade/internal/linux/nft"
 )
 
-// Table is the name of Lade's table of packet filter rules.
-const Table = "lade"
+// Prefix begins the names of all links that Lade makes on the host.
+const Prefix = "lade"
 
-// Rules returns the table for networks. guard says that the host forwarded no
-// packets before Lade needed it to: then what has nothing to do with Lade's
-// networks is not forwarded still.
+// Table returns the name of the table of packet filter rules for a network:
+// Lade's own is lade, that of a second engine on the host is called as its
+// bridge is.
+func Table(n Network) string {
+	if n.Bridge == Prefix+"0" {
+		return Prefix
+	}
+	return n.Bridge
+}
+
+// Rules returns the table for networks of one engine, under the name of the
+// first's. guard says that the host forwarded no packets before Lade needed it
+// to: then what has nothing to do with Lade's networks is not forwarded still.
 //
 // A chain that accepts does not overrule other tables: what another firewall
 // on the host drops stays dropped.
@@ -33,14 +43,14 @@ func Rules(networks []Network, guard bool) nft.Table {
 	if guard {
 		forward = append(forward, nft.Rule{
 			Comment: "ip_forward was off: others stay without it",
-			Exprs:   slices.Concat(nft.IPv4(), nft.InName(), nft.NotIn(bridges), nft.Drop()),
+			Exprs:   slices.Concat(nft.IPv4(), nft.InName(), nft.NamedOtherThan(Prefix), nft.OutName(), nft.NamedOtherThan(Prefix), nft.Drop()),
 		})
 	}
 	masquerade := nft.Rule{
 		Comment: "containers go out under the host's address",
 		Exprs:   slices.Concat(nft.IPv4(), nft.IPv4Source(), nft.In(subnets), nft.OutName(), nft.NotIn(bridges), nft.Masquerade()),
 	}
-	return nft.Table{Name: Table, Sets: sets, Chains: []nft.Chain{
+	return nft.Table{Name: Table(networks[0]), Sets: sets, Chains: []nft.Chain{
 		{Name: "forward", Type: "filter", Hook: nft.Forward, Priority: 0, Rules: forward},
 		{Name: "postrouting", Type: "nat", Hook: nft.Postrouting, Priority: 100, Rules: []nft.Rule{masquerade}},
 	}}
