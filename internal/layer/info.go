@@ -92,6 +92,9 @@ func parseInfo(b []byte) (Info, error) {
 	}, nil
 }
 
+// HasPending reports whether the layer has pending work: see Supplement.
+func (i Info) HasPending() bool { return i.pendingSize > 0 }
+
 // Tar returns the tar that the image was made of, byte for byte.
 func (i Info) Tar(r io.ReaderAt) io.Reader {
 	return io.NewSectionReader(r, tapeStart, i.TarSize)

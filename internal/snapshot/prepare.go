@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,7 +54,8 @@ func (s *Store) prepare(id string, diffIDs []digest.Digest, o PrepareOptions) (m
 	if err := checkID(id); err != nil {
 		return root, err
 	}
-	layers, err := s.stack(diffIDs)
+	// Reads a few records, unless Stack was not called before.
+	layers, err := s.stack(context.Background(), diffIDs)
 	if err != nil {
 		return root, err
 	}
@@ -66,42 +66,16 @@ func (s *Store) prepare(id string, diffIDs []digest.Digest, o PrepareOptions) (m
 		return root, nil
 	}
 	dir := filepath.Join(s.containers, id)
+	if o.Volatile {
+		// What forbids to mount it again. That guards against a crash of the
+		// machine, which no container with such a layer outlives.
+		if err := os.RemoveAll(filepath.Join(dir, workDir, "work", "incompat")); err != nil {
+			return root, err
+		}
+	}
 	root.Upper, root.Work = filepath.Join(dir, upperDir), filepath.Join(dir, workDir)
 	root.Volatile = o.Volatile
 	return root, makeUpper(root, rootAttr(layers))
-}
-
-// stack returns the layers to be mounted, the lowest first.
-func (s *Store) stack(diffIDs []digest.Digest) ([]Layer, error) {
-	if len(diffIDs) == 0 {
-		l, err := s.empty()
-		return []Layer{l}, err
-	}
-	var layers []Layer
-	for i, d := range diffIDs {
-		// Of a layer that comes twice the lower one adds nothing: all its
-		// names are in the upper one. Overlayfs refuses the same directory
-		// twice.
-		if slices.Contains(diffIDs[i+1:], d) {
-			continue
-		}
-		l, err := s.Layer(d)
-		if err != nil {
-			return nil, err
-		}
-		layers = append(layers, l)
-	}
-	if len(layers) > maxLayers {
-		return nil, errdefs.New(errdefs.Invalid, "%d layers; an overlay takes %d", len(layers), maxLayers)
-	}
-	return layers, nil
-}
-
-// empty returns a layer with nothing in it, for an image without layers.
-func (s *Store) empty() (Layer, error) {
-	tar := strings.Repeat("\x00", 1024)
-	// Too small to be worth a caller's context.
-	return s.Unpack(context.Background(), digest.FromString(tar), io.Reader(strings.NewReader(tar)), UnpackOptions{})
 }
 
 // rootAttr returns the attributes of the root directory: those of the highest

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -74,7 +75,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open layer store: %w", err)
 		}
 	}
-	if err := sweep(s.layers); err != nil {
+	if err := errors.Join(sweep(s.layers), s.sweepStacks()); err != nil {
 		return nil, fmt.Errorf("open layer store: %w", err)
 	}
 	switch s.kind {
@@ -105,7 +106,7 @@ type Layer struct {
 	DiffID  digest.Digest
 	Kind    mount.LayerKind
 	Path    string // of the EROFS file, or of the directory to mount
-	Size    int64  // on disk
+	Size    int64  // on disk; from Layers with the supplements of stacks that it tops
 	TarSize int64
 	Entries int
 	Damaged error // why it cannot be used; nil for a good layer
@@ -121,10 +122,14 @@ const (
 // path returns where a layer of a kind lies. Only the digest's own characters
 // become a name, after they were checked.
 func (s *Store) path(diffID digest.Digest, kind mount.LayerKind) string {
+	return filepath.Join(s.layers, diffID.Encoded()+suffix(kind))
+}
+
+func suffix(kind mount.LayerKind) string {
 	if kind == mount.EROFS {
-		return filepath.Join(s.layers, diffID.Encoded()+imageSuffix)
+		return imageSuffix
 	}
-	return filepath.Join(s.layers, diffID.Encoded()+dirSuffix)
+	return dirSuffix
 }
 
 func check(diffID digest.Digest) error {
@@ -161,12 +166,20 @@ func other(kind mount.LayerKind) mount.LayerKind {
 
 // open reads a layer of that kind.
 func (s *Store) open(diffID digest.Digest, kind mount.LayerKind) (Layer, error) {
-	l := Layer{DiffID: diffID, Kind: kind, Path: s.path(diffID, kind)}
+	l, err := openLayer(s.path(diffID, kind), diffID, kind)
+	if err != nil {
+		return Layer{}, fmt.Errorf("layer %s: %w", diffID, err)
+	}
+	return l, nil
+}
+
+func openLayer(path string, diffID digest.Digest, kind mount.LayerKind) (Layer, error) {
+	l := Layer{DiffID: diffID, Kind: kind, Path: path}
 	var err error
 	if kind == mount.EROFS {
 		var f *os.File
 		if f, err = os.Open(l.Path); err != nil {
-			return Layer{}, fmt.Errorf("layer %s: %w", diffID, err)
+			return Layer{}, err
 		}
 		defer f.Close()
 		l.info, err = layer.ReadInfo(f)
@@ -181,7 +194,7 @@ func (s *Store) open(diffID digest.Digest, kind mount.LayerKind) (Layer, error) 
 		err = errdefs.New(errdefs.DataLoss, "the record is of layer %s", l.info.DiffID)
 	}
 	if err != nil {
-		return Layer{}, fmt.Errorf("layer %s: %w", diffID, err)
+		return Layer{}, err
 	}
 	l.Size, l.TarSize, l.Entries = l.info.Size, l.info.TarSize, l.info.Entries
 	return l, nil
@@ -214,7 +227,19 @@ func (s *Store) Layers() ([]Layer, error) {
 		}
 		ls = append(ls, l)
 	}
-	return ls, nil
+	err = s.stacks(func(base string, r stackRecord) error {
+		if r.Supplement == "" || len(r.Layers) == 0 {
+			return nil
+		}
+		top := slices.IndexFunc(ls, func(l Layer) bool { return l.DiffID == r.Layers[len(r.Layers)-1] })
+		for _, kind := range []mount.LayerKind{mount.EROFS, mount.Directory} {
+			if l, err := openLayer(base+suffix(kind), r.Supplement, kind); err == nil && top >= 0 {
+				ls[top].Size += l.Size
+			}
+		}
+		return nil
+	})
+	return ls, err
 }
 
 // RemoveLayer removes a layer. Roots that are mounted keep what they have of
@@ -223,23 +248,25 @@ func (s *Store) RemoveLayer(diffID digest.Digest) error {
 	if err := check(diffID); err != nil {
 		return err
 	}
-	err := os.Remove(s.path(diffID, mount.EROFS))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	// A directory goes at once as well, as far as anyone can see.
-	dir := s.path(diffID, mount.Directory)
-	trash := filepath.Join(s.layers, atomicfile.TempPrefix+"removed-"+filepath.Base(dir))
-	switch e := os.Rename(dir, trash); {
-	case e == nil:
-		err = errors.Join(err, os.RemoveAll(trash))
-	case !errors.Is(e, fs.ErrNotExist):
-		err = errors.Join(err, e)
-	}
+	err := errors.Join(
+		s.removeStacks(diffID), s.remove(s.path(diffID, mount.EROFS)), s.remove(s.path(diffID, mount.Directory)))
 	if err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)
 	}
 	return nil
+}
+
+// remove removes a file or a directory, at once as far as anyone can see.
+func (s *Store) remove(path string) error {
+	trash := filepath.Join(s.layers, atomicfile.TempPrefix+"removed-"+filepath.Base(path))
+	err := os.Rename(path, trash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(trash)
 }
 
 // Verify reads all of a layer and compares it with its digests. An error of

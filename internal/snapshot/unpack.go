@@ -69,20 +69,24 @@ func (s *Store) fly(ctx context.Context, f *flight, diffID digest.Digest, tar io
 		s.mu.Unlock()
 		close(f.done)
 	}()
-	var err error
-	if s.kind == mount.EROFS {
-		err = s.unpackImage(ctx, diffID, tar, o)
-	} else {
-		err = s.unpackDirectory(ctx, diffID, tar, o)
+	return s.write(ctx, s.path(diffID, s.kind), diffID, tar, o)
+}
+
+// write unpacks a tar and gives it the name path when it is complete.
+func (s *Store) write(ctx context.Context, path string, diffID digest.Digest, tar io.Reader, o UnpackOptions) error {
+	make := s.writeImage
+	if s.kind == mount.Directory {
+		make = s.writeDirectory
 	}
+	err := make(ctx, path, tar, layer.Options{Limits: o.Limits}, func(i layer.Info) error { return match(i, diffID) })
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = errdefs.Hint(errdefs.With(errdefs.Exhausted, err), "free some space, for example with lade system prune")
 	}
 	return err
 }
 
-// unpackImage makes an EROFS file.
-func (s *Store) unpackImage(ctx context.Context, diffID digest.Digest, tar io.Reader, o UnpackOptions) (err error) {
+// writeImage makes an EROFS file, provided that it passes the check.
+func (s *Store) writeImage(ctx context.Context, path string, tar io.Reader, o layer.Options, check func(layer.Info) error) (err error) {
 	f, err := temporary(func() (*os.File, error) {
 		return os.CreateTemp(s.layers, atomicfile.TempPrefix+"unpack-")
 	})
@@ -95,11 +99,11 @@ func (s *Store) unpackImage(ctx context.Context, diffID digest.Digest, tar io.Re
 			_ = os.Remove(f.Name())
 		}
 	}()
-	info, err := layer.WriteEROFS(ctx, &flushed{File: f}, tar, layer.Options{Limits: o.Limits})
+	info, err := layer.WriteEROFS(ctx, &flushed{File: f}, tar, o)
 	if err != nil {
 		return err
 	}
-	if err := match(info, diffID); err != nil {
+	if err := check(info); err != nil {
 		return err
 	}
 	if err := f.Chmod(0o400); err != nil {
@@ -108,14 +112,14 @@ func (s *Store) unpackImage(ctx context.Context, diffID digest.Digest, tar io.Re
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), s.path(diffID, mount.EROFS)); err != nil {
+	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
 	return atomicfile.SyncDir(s.layers)
 }
 
-// unpackDirectory makes a directory.
-func (s *Store) unpackDirectory(ctx context.Context, diffID digest.Digest, tar io.Reader, o UnpackOptions) (err error) {
+// writeDirectory makes a directory, provided that it passes the check.
+func (s *Store) writeDirectory(ctx context.Context, path string, tar io.Reader, o layer.Options, check func(layer.Info) error) (err error) {
 	d, err := temporary(func() (*os.File, error) {
 		dir, err := os.MkdirTemp(s.layers, atomicfile.TempPrefix+"unpack-")
 		if err != nil {
@@ -133,28 +137,28 @@ func (s *Store) unpackDirectory(ctx context.Context, diffID digest.Digest, tar i
 			_ = os.RemoveAll(dir)
 		}
 	}()
-	info, err := layer.WriteDirectory(ctx, dir, tar, layer.Options{Limits: o.Limits})
+	info, err := layer.WriteDirectory(ctx, dir, tar, o)
 	if err != nil {
 		return err
 	}
-	if err := match(info, diffID); err != nil {
+	if err := check(info); err != nil {
 		return err
 	}
 	// One wait for all the files.
 	if err := fsat.Syncfs(dir); err != nil {
 		return err
 	}
-	err = os.Rename(dir, s.path(diffID, mount.Directory))
+	err = os.Rename(dir, path)
 	if errors.Is(err, fs.ErrExist) {
-		if _, err := s.open(diffID, mount.Directory); err == nil {
+		if old, err := layer.ReadDirectoryInfo(path); err == nil && check(old) == nil {
 			// Another process was faster, with the same.
 			return os.RemoveAll(dir)
 		}
 		// A damaged one is in the way, which this one repairs.
-		if err := s.RemoveLayer(diffID); err != nil {
+		if err := s.remove(path); err != nil {
 			return err
 		}
-		err = os.Rename(dir, s.path(diffID, mount.Directory))
+		err = os.Rename(dir, path)
 	}
 	if err != nil {
 		return err

@@ -180,3 +180,57 @@ func Syncfs(path string) error {
 	}
 	return nil
 }
+
+// Stat is what is to know of a file.
+type Stat struct {
+	Attr   // with the type in Mode
+	Size   int64
+	Links  uint32
+	Device uint32 // of a device, in the kernel's encoding of 32 bits
+	Target string // of a symbolic link
+}
+
+// StatPath returns what is to know of the file at a path that the caller
+// trusts. The last part may be a symbolic link: it is not followed.
+func StatPath(path string) (Stat, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return Stat{}, fmt.Errorf("stat %s: %w", path, err)
+	}
+	s := Stat{
+		Attr: Attr{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Seconds: st.Mtim.Sec, Nanos: st.Mtim.Nsec},
+		Size: st.Size, Links: uint32(st.Nlink),
+		Device: unix.Minor(st.Rdev)&0xff | unix.Major(st.Rdev)<<8 | unix.Minor(st.Rdev)&^0xff<<12,
+	}
+	var err error
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		if s.Target, err = os.Readlink(path); err != nil {
+			return Stat{}, err
+		}
+	}
+	if s.Xattrs, err = xattrs(path); err != nil {
+		return Stat{}, fmt.Errorf("read attributes of %s: %w", path, err)
+	}
+	return s, nil
+}
+
+func xattrs(path string) (map[string]string, error) {
+	size, err := unix.Llistxattr(path, nil)
+	if err != nil || size == 0 {
+		return nil, err
+	}
+	list := make([]byte, size)
+	if size, err = unix.Llistxattr(path, list); err != nil {
+		return nil, err
+	}
+	m := map[string]string{}
+	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:size]), "\x00"), "\x00") {
+		value := make([]byte, 1<<16)
+		n, err := unix.Lgetxattr(path, name, value)
+		if err != nil {
+			return nil, err
+		}
+		m[name] = string(value[:n])
+	}
+	return m, nil
+}
