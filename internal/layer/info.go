@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/opencontainers/go-digest"
+
 	"lade/internal/errdefs"
 )
 

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -70,6 +71,9 @@ func describe(v View, e Entry) (string, error) {
 		}
 		if int64(len(content)) != e.Size {
 			return "", fmt.Errorf("%d bytes of %d", len(content), e.Size)
+		}
+		if len(content) > 256 {
+			content = fmt.Appendf(nil, "%d bytes, sha256 %x", len(content), sha256.Sum256(content))
 		}
 		fmt.Fprintf(&b, "file%s %q", mode, content)
 	case typeSymlink:

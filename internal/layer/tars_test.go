@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"strconv"
 	"strings"
 )
@@ -36,9 +37,7 @@ func rawTar(entries ...rawEntry) string {
 
 func (e rawEntry) append(b *bytes.Buffer) {
 	pax := map[string]string{}
-	for k, v := range e.pax {
-		pax[k] = v
-	}
+	maps.Copy(pax, e.pax)
 	if _, ok := pax["path"]; !ok && len(e.name) > 100 && !e.noPAX {
 		pax["path"] = e.name
 	}

@@ -85,10 +85,7 @@ func splitXattr(name string) (number byte, suffix string) {
 // encodeXattrs returns the attributes as they follow an EROFS inode, sorted, or
 // nothing for none.
 func encodeXattrs(xattrs map[string]string) []byte {
-	if len(xattrs) == 0 {
-		return nil
-	}
-	b := make([]byte, xattrHeader)
+	var b []byte
 	for _, name := range slices.Sorted(maps.Keys(xattrs)) {
 		b = appendXattr(b, name, xattrs[name])
 	}
@@ -97,7 +94,7 @@ func encodeXattrs(xattrs map[string]string) []byte {
 
 func appendXattr(b []byte, name, value string) []byte {
 	if len(b) == 0 {
-		b = make([]byte, xattrHeader)
+		b = append(b, make([]byte, xattrHeader)...)
 	}
 	number, suffix := splitXattr(name)
 	b = append(b, byte(len(suffix)), number)

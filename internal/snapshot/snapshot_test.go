@@ -29,6 +29,7 @@ var kinds = []mount.LayerKind{mount.EROFS, mount.Directory}
 
 // each runs a test on a store of either kind.
 func each(t *testing.T, f func(t *testing.T, s *Store)) {
+	t.Helper()
 	kerneltest.Root(t)
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) { f(t, open(t, t.TempDir(), kind)) })
@@ -46,7 +47,7 @@ func open(t *testing.T, dir string, kind mount.LayerKind) *Store {
 
 // makeTar makes a tar; a header without a type is a file, and Size is that of
 // its content, which stands in Linkname.
-func makeTar(t testing.TB, headers ...tar.Header) string {
+func makeTar(t *testing.T, headers ...tar.Header) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -131,6 +132,7 @@ func tree(t *testing.T, dir string) map[string]string {
 
 func TestStack(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		ids := unpack(t, s,
 			makeTar(t,
 				tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o1751, Uid: 3, Gid: 4, ModTime: time.Unix(1234, 0)},
@@ -176,6 +178,7 @@ func TestStack(t *testing.T) {
 
 func TestPrepare(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		a := unpack(t, s, makeTar(t, tar.Header{Name: "a", Linkname: "a"}))[0]
 		b := unpack(t, s, makeTar(t, tar.Header{Name: "b", Linkname: "b"}))[0]
 		t.Run("same layer twice", func(t *testing.T) {
@@ -281,28 +284,32 @@ func (f failing) Read(p []byte) (int, error) {
 
 func TestUnpackFailureLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		good := makeTar(t, tar.Header{Name: "a", Linkname: strings.Repeat("x", 10000)})
-		cancelled, cancel := context.WithCancel(t.Context())
-		cancel()
 		tests := []struct {
 			name  string
-			ctx   context.Context
+			gone  bool // the caller
 			id    digest.Digest
 			r     io.Reader
 			class errdefs.Class
 		}{
-			{"other digest", t.Context(), digest.FromString("x"), strings.NewReader(good), errdefs.DataLoss},
-			{"trailing byte", t.Context(), digest.FromString(good), strings.NewReader(good + "x"), errdefs.DataLoss},
-			{"truncated", t.Context(), digest.FromString(good), strings.NewReader(good[:5000]), errdefs.Invalid},
-			{"source fails", t.Context(), digest.FromString(good), failing{strings.NewReader(good), errdefs.New(errdefs.Unavailable, "gone")}, errdefs.Unavailable},
-			{"disk full", t.Context(), digest.FromString(good), failing{strings.NewReader(good), syscall.ENOSPC}, errdefs.Exhausted},
-			{"cancelled", cancelled, digest.FromString(good), strings.NewReader(good), errdefs.Cancelled},
-			{"no digest", t.Context(), "sha256:../../x", strings.NewReader(good), errdefs.Invalid},
-			{"other algorithm", t.Context(), digest.Digest("sha512:" + strings.Repeat("ab", 64)), strings.NewReader(good), errdefs.Invalid},
+			{"other digest", false, digest.FromString("x"), strings.NewReader(good), errdefs.DataLoss},
+			{"trailing byte", false, digest.FromString(good), strings.NewReader(good + "x"), errdefs.DataLoss},
+			{"truncated", false, digest.FromString(good), strings.NewReader(good[:5000]), errdefs.Invalid},
+			{"source fails", false, digest.FromString(good), failing{strings.NewReader(good), errdefs.New(errdefs.Unavailable, "gone")}, errdefs.Unavailable},
+			{"disk full", false, digest.FromString(good), failing{strings.NewReader(good), syscall.ENOSPC}, errdefs.Exhausted},
+			{"cancelled", true, digest.FromString(good), strings.NewReader(good), errdefs.Cancelled},
+			{"no digest", false, "sha256:../../x", strings.NewReader(good), errdefs.Invalid},
+			{"other algorithm", false, digest.Digest("sha512:" + strings.Repeat("ab", 64)), strings.NewReader(good), errdefs.Invalid},
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				_, err := s.Unpack(tt.ctx, tt.id, tt.r, UnpackOptions{})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if tt.gone {
+					cancel()
+				}
+				_, err := s.Unpack(ctx, tt.id, tt.r, UnpackOptions{})
 				if got := errdefs.ClassOf(err); got != tt.class {
 					t.Errorf("%v: class %v, want %v", err, got, tt.class)
 				}
@@ -328,6 +335,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 func TestUnpackAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		text := makeTar(t, tar.Header{Name: "a", Linkname: strings.Repeat("x", 1<<20)})
 		id := digest.FromString(text)
 		var reads atomic.Int32
@@ -349,6 +357,7 @@ func TestUnpackAtOnce(t *testing.T) {
 // TestUnpackFollowerTakesOver has one wait for another that fails.
 func TestUnpackFollowerTakesOver(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		text := makeTar(t, tar.Header{Name: "a", Linkname: "x"})
 		id := digest.FromString(text)
 		r, w := io.Pipe()
@@ -409,6 +418,7 @@ func TestTwoStores(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		id := unpack(t, s, makeTar(t, tar.Header{Name: "a", Linkname: "x"}))[0]
 		before := files(t, s)
 		if err := os.WriteFile(filepath.Join(s.layers, ".tmp-unpack-1"), []byte("x"), 0o600); err != nil {
@@ -440,6 +450,7 @@ func TestSweep(t *testing.T) {
 
 func TestLayers(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		text := makeTar(t, tar.Header{Name: "a", Linkname: "x"}, tar.Header{Name: "b", Linkname: "x"})
 		id := unpack(t, s, text)[0]
 		if err := os.WriteFile(filepath.Join(s.layers, "README"), nil, 0o600); err != nil {

@@ -51,7 +51,7 @@ func (s *Store) stack(ctx context.Context, diffIDs []digest.Digest) ([]Layer, er
 		return []Layer{l}, err
 	}
 	var ids []digest.Digest
-	var below, all []Layer
+	var all []Layer
 	for i, d := range diffIDs {
 		// Of a layer that comes twice the lower one adds nothing: all its
 		// names are in the upper one. Overlayfs refuses the same directory
@@ -64,7 +64,6 @@ func (s *Store) stack(ctx context.Context, diffIDs []digest.Digest) ([]Layer, er
 			return nil, err
 		}
 		ids = append(ids, d)
-		below = append(below, l)
 		all = append(all, l)
 		if !l.info.HasPending() {
 			continue

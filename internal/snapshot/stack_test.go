@@ -28,6 +28,7 @@ func stat(t *testing.T, path string) syscall.Stat_t {
 // TestSupplement stacks layers that leave open what lower ones know.
 func TestSupplement(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		dir := func(name string, mode int64, uid int) tar.Header {
 			return tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: mode, Uid: uid, Gid: uid, ModTime: time.Unix(1000, 0)}
 		}
@@ -137,6 +138,7 @@ func TestSupplement(t *testing.T) {
 // TestNothingPending has layers that need no supplement, as nearly all do.
 func TestNothingPending(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		ids := unpack(t, s,
 			makeTar(t, tar.Header{Name: "a/b", Linkname: "x"}),
 			makeTar(t, tar.Header{Name: "a/c", Linkname: "y"}),
@@ -153,6 +155,7 @@ func TestNothingPending(t *testing.T) {
 
 func TestDanglingHardLink(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		secret := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(secret, []byte("secret"), 0o644); err != nil {
 			t.Fatal(err)
@@ -177,6 +180,7 @@ func TestDanglingHardLink(t *testing.T) {
 
 func TestVolatileTwice(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		ids := unpack(t, s, makeTar(t, tar.Header{Name: "a"}))
 		for range 2 {
 			root, err := s.Prepare("c", ids, PrepareOptions{Volatile: true})

@@ -6,6 +6,7 @@
 package fsat
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -44,11 +45,11 @@ func (d *Dir) do(action, name string, f func() error) error {
 		return err
 	}
 	for {
-		switch err := f(); err {
-		case nil:
+		err := f()
+		if err == nil {
 			return nil
-		case unix.EINTR:
-		default:
+		}
+		if !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("%s %s/%s: %w", action, d.path, name, err)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -169,8 +170,8 @@ func (r *Root) overlay(layers []int) (int, error) {
 	c := newContext("overlay")
 	defer c.close()
 	c.setString("source", "overlay")
-	for i := len(layers) - 1; i >= 0; i-- {
-		c.setFD("lowerdir+", layers[i])
+	for _, fd := range slices.Backward(layers) {
+		c.setFD("lowerdir+", fd)
 	}
 	if r.Upper == "" {
 		r.options(c.setString, c.setFlag)
@@ -230,12 +231,12 @@ func (r *Root) overlayAttached(layers []int, scratch string) (fd int, err error)
 		return fdPath(dir), nil
 	}
 	var lower []string
-	for i := len(layers) - 1; i >= 0; i-- {
+	for i, fd := range slices.Backward(layers) {
 		at := filepath.Join(scratch, strconv.Itoa(i))
 		if err := unix.Mkdir(at, 0o700); err != nil {
 			return -1, fmt.Errorf("layer %d: %w", i, err)
 		}
-		if err := attach(layers[i], at); err != nil {
+		if err := attach(fd, at); err != nil {
 			return -1, fmt.Errorf("layer %d: %w", i, err)
 		}
 		dir, err := name(at)

@@ -15,70 +15,70 @@ import (
 func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
 
 // files makes a directory with the given files, each holding its text.
-func files(t testing.TB, names ...string) string {
-	t.Helper()
-	dir := t.TempDir()
+func files(tb testing.TB, names ...string) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	for _, n := range names {
 		p := filepath.Join(dir, n)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := os.WriteFile(p, []byte(n), 0o644); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return dir
 }
 
-func image(t testing.TB, dir string) string {
-	t.Helper()
-	img := filepath.Join(t.TempDir(), "layer.erofs")
-	if out, err := exec.CommandContext(t.Context(), "mkfs.erofs", img, dir).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.erofs: %v\n%s", err, out)
+func image(tb testing.TB, dir string) string {
+	tb.Helper()
+	img := filepath.Join(tb.TempDir(), "layer.erofs")
+	if out, err := exec.CommandContext(tb.Context(), "mkfs.erofs", img, dir).CombinedOutput(); err != nil {
+		tb.Fatalf("mkfs.erofs: %v\n%s", err, out)
 	}
 	return img
 }
 
 // layers makes the same two layers of either kind.
-func layers(t testing.TB, kind LayerKind) []Layer {
-	t.Helper()
-	ls := []Layer{{files(t, "a", "dir/b"), kind}, {files(t, "c", "dir/d"), kind}}
+func layers(tb testing.TB, kind LayerKind) []Layer {
+	tb.Helper()
+	ls := []Layer{{files(tb, "a", "dir/b"), kind}, {files(tb, "c", "dir/d"), kind}}
 	if kind == EROFS {
 		for i := range ls {
-			ls[i].Path = image(t, ls[i].Path)
+			ls[i].Path = image(tb, ls[i].Path)
 		}
 	}
 	return ls
 }
 
-func mounted(t testing.TB, r Root) string {
-	t.Helper()
-	target := t.TempDir()
+func mounted(tb testing.TB, r Root) string {
+	tb.Helper()
+	target := tb.TempDir()
 	if err := r.Mount(target); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := Unmount(target); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return target
 }
 
-func read(t testing.TB, path string) string {
-	t.Helper()
+func read(tb testing.TB, path string) string {
+	tb.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 	return string(b)
 }
 
-func owner(t testing.TB, path string) string {
-	t.Helper()
+func owner(tb testing.TB, path string) string {
+	tb.Helper()
 	var st syscall.Stat_t
 	if err := syscall.Lstat(path, &st); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 }
