@@ -81,7 +81,7 @@ func Signal(ctx context.Context, store state.Store, id string, sig syscall.Signa
 	if sig == unix.SIGKILL {
 		// A frozen process takes even this signal only when it is thawed.
 		if frozen, err := rec.Cgroup.Frozen(); err == nil && frozen {
-			return rec.Cgroup.Thaw() //nolint:contextcheck // it has none
+			return rec.Cgroup.Thaw()
 		}
 	}
 	return nil
@@ -178,7 +178,7 @@ func Delete(ctx context.Context, store state.Store, id string, force bool) error
 func destroy(ctx context.Context, dir *state.Dir, rec *state.Record) error {
 	if fd, err := openInit(rec); err == nil {
 		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		_ = rec.Cgroup.Thaw() //nolint:contextcheck // it has none
+		_ = rec.Cgroup.Thaw()
 		if err == nil {
 			err = waitEnd(ctx, fd)
 		}

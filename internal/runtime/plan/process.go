@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"path"
 	"slices"
 	"strings"
@@ -241,6 +242,9 @@ func setText(s capability.Set) string {
 		return "none"
 	case capability.Known:
 		return "all"
+	}
+	if rest := capability.Known &^ s; bits.OnesCount64(uint64(rest)) < 8 {
+		return "all but " + rest.String()
 	}
 	return s.String()
 }

@@ -1,0 +1,240 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/capability"
+	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/plan"
+	"lade/internal/runtime/program"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// config is the configuration that "lade-runtime spec" writes, without a
+// terminal, changed by change.
+func config(t *testing.T, change func(*specs.Spec)) *specs.Spec {
+	t.Helper()
+	b, err := os.ReadFile("testdata/config.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &specs.Spec{}
+	if err := json.Unmarshal(b, c); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(c)
+	}
+	return c
+}
+
+func hybrid() cgroup.Layout {
+	return cgroup.Layout{Hierarchies: []cgroup.Hierarchy{
+		{Controllers: []string{"cpu", "cpuacct"}, Mount: "/sys/fs/cgroup/cpu,cpuacct", Root: "/", Own: "/"},
+		{Controllers: []string{"memory"}, Mount: "/sys/fs/cgroup/memory", Root: "/", Own: "/"},
+		{V2: true, Mount: "/sys/fs/cgroup/unified", Root: "/", Own: "/"},
+	}}
+}
+
+func unified() cgroup.Layout {
+	return cgroup.Layout{Hierarchies: []cgroup.Hierarchy{
+		{V2: true, Controllers: []string{"cpu", "memory", "pids"}, Mount: "/sys/fs/cgroup", Root: "/", Own: "/user/me"},
+	}}
+}
+
+func facts(t *testing.T, c *specs.Spec, l cgroup.Layout) plan.Facts {
+	t.Helper()
+	p, err := l.Plan(c.Linux.CgroupsPath, "web", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan.Facts{
+		Layout: l, Cgroup: p, Caps: capability.Known.Without(unix.CAP_SYS_RESOURCE), LastCap: 40, Arch: "amd64",
+		Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 512}}, Home: "/root",
+		Sources: map[string]plan.Source{"/srv/data": {Dir: true}, "/etc/hosts": {}, "/proc": {Dir: true, Proc: true}},
+	}
+}
+
+func input(c *specs.Spec) plan.Input {
+	return plan.Input{ID: "web", Bundle: "/b", Rootfs: "/b/rootfs", Config: c}
+}
+
+func userNS(c *specs.Spec) {
+	c.Linux.Namespaces = append(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	c.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	c.Linux.GIDMappings = c.Linux.UIDMappings
+}
+
+// TestPrograms compares whole programs with the ones in testdata, which are
+// also the best description of what a start is.
+func TestPrograms(t *testing.T) {
+	starts := map[string]struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{
+		"default": {layout: hybrid(), wait: true},
+		"v2":      {layout: unified()},
+		"userns": {layout: hybrid(), change: func(c *specs.Spec) {
+			userNS(c)
+			c.Mounts = append(c.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: "/srv/data", Options: []string{"rbind", "rro", "rprivate"}})
+		}},
+		"pod": {layout: unified(), change: func(c *specs.Spec) {
+			c.Linux.Namespaces = []specs.LinuxNamespace{
+				{Type: specs.UserNamespace, Path: "/run/ns/user"},
+				{Type: specs.NetworkNamespace, Path: "/run/ns/net"},
+				{Type: specs.MountNamespace},
+				{Type: specs.PIDNamespace},
+			}
+			c.Hostname = ""
+		}},
+		"terminal": {layout: hybrid(), change: func(c *specs.Spec) {
+			c.Process.Terminal = true
+			c.Process.ConsoleSize = &specs.Box{Height: 24, Width: 80}
+			c.Process.User = specs.User{UID: 1000, GID: 100, AdditionalGids: []uint32{27, 44}}
+		}},
+		"options": {layout: hybrid(), change: func(c *specs.Spec) {
+			score, timeout := -500, 5
+			c.Process.OOMScoreAdj = &score
+			c.Process.NoNewPrivileges = false
+			c.Process.Args = []string{"/bin/app", "arg"}
+			c.Process.Cwd = "/var/lib/app"
+			c.Process.Capabilities.Ambient = []string{"CAP_KILL"}
+			c.Process.Capabilities.Inheritable = []string{"CAP_KILL"}
+			c.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"acct"}, Action: specs.ActErrno}}}
+			c.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
+			c.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200}}
+			c.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/hook", Args: []string{"hook", "up"}, Timeout: &timeout}}}
+			c.Mounts = append(c.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro", "nosuid", "noatime"}})
+		}},
+	}
+	for name, tt := range starts {
+		t.Run(name, func(t *testing.T) {
+			c := config(t, tt.change)
+			in := input(c)
+			in.Wait = tt.wait
+			p, err := plan.Start(in, facts(t, c, tt.layout))
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name, p)
+		})
+	}
+	t.Run("exec", func(t *testing.T) {
+		c := config(t, userNS)
+		c.Process.Terminal = true
+		f := facts(t, c, hybrid())
+		p, err := plan.Exec(plan.Entry{Input: input(c), Cgroup: f.Cgroup.Group}, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "exec", p)
+	})
+}
+
+func golden(t *testing.T, name string, p *program.Program) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(p.Text()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), p.Text()); d != "" {
+		t.Errorf("-want +got (run with -update if this is meant):\n%s", d)
+	}
+}
+
+// TestRefused lists configurations that no start may come of, and what is said
+// about them.
+func TestRefused(t *testing.T) {
+	for want, change := range map[string]func(*specs.Spec){
+		"process.args must not be empty":                     func(c *specs.Spec) { c.Process.Args = nil },
+		"Cwd must be an absolute path":                       func(c *specs.Spec) { c.Process.Cwd = "tmp" },
+		"process property must not be empty":                 func(c *specs.Spec) { c.Process = nil },
+		"the id 4294967295 is nobody's":                      func(c *specs.Spec) { c.Process.User.UID = 1<<32 - 1 },
+		"contains a zero byte":                               func(c *specs.Spec) { c.Process.Env = []string{"A=\x00"} },
+		"invalid rlimit type: RLIMIT_X":                      func(c *specs.Spec) { c.Process.Rlimits[0].Type = "RLIMIT_X" },
+		"duplicated ns":                                      func(c *specs.Spec) { c.Linux.Namespaces = append(c.Linux.Namespaces, c.Linux.Namespaces[0]) },
+		`namespace "x" does not exist`:                       func(c *specs.Spec) { c.Linux.Namespaces[0].Type = "x" },
+		"no uid/gid mappings found":                          func(c *specs.Spec) { userNS(c); c.Linux.UIDMappings = nil },
+		"user namespace isn't enabled":                       func(c *specs.Spec) { userNS(c); c.Linux.Namespaces = c.Linux.Namespaces[:6] },
+		"unable to set hostname without a private":           func(c *specs.Spec) { c.Linux.Namespaces = c.Linux.Namespaces[4:] },
+		"mounts[7]: \"/proc/sys\" cannot be mounted":         mountAt("/proc/sys", "tmpfs"),
+		"mounts[7]: \"/proc/../proc/self\" cannot be":        mountAt("/proc/../proc/self", "tmpfs"),
+		"mounts[7]: \"//proc\" cannot be mounted":            mountAt("//proc", "tmpfs"),
+		"neither a type nor the option bind":                 mountAt("/x", ""),
+		"linux.rootfsPropagation":                            func(c *specs.Spec) { c.Linux.RootfsPropagation = "sharing" },
+		`sysctl "kernel.core_pattern" is not in a separate`:  sysctl("kernel.core_pattern"),
+		`"net/../kernel/core_pattern" is not a name`:         sysctl("net/../kernel/core_pattern"),
+		`"net.ipv4.x\nkernel.core_pattern" is not a name`:    sysctl("net.ipv4.x\nkernel.core_pattern"),
+		`"net.ipv4.x=1" is not a name`:                       sysctl("net.ipv4.x=1"),
+		`"net.ipv4+kernel.core_pattern" is not a name`:       sysctl("net.ipv4+kernel.core_pattern"),
+		"kernel.hostname\" conflicts":                        sysctl("kernel.hostname"),
+		"apparmorProfile":                                    func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
+		"selinuxLabel":                                       func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
+		"time namespaces are not supported":                  func(c *specs.Spec) { c.Linux.Namespaces[0].Type = specs.TimeNamespace },
+		"id-mapped mounts are only supported for bind-mount": func(c *specs.Spec) { c.Mounts[0].Options = []string{"idmap"} },
+	} {
+		c := config(t, nil)
+		f := facts(t, c, hybrid())
+		change(c)
+		_, err := plan.Start(input(c), f)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, got %v", want, err)
+			continue
+		}
+		if class := errdefs.ClassOf(err); class != errdefs.Invalid && class != errdefs.NotImplemented {
+			t.Errorf("%v: class is %v", err, class)
+		}
+	}
+}
+
+func mountAt(dest, kind string) func(*specs.Spec) {
+	return func(c *specs.Spec) {
+		c.Mounts = append(c.Mounts, specs.Mount{Destination: dest, Type: kind, Source: kind})
+	}
+}
+
+func sysctl(key string) func(*specs.Spec) {
+	return func(c *specs.Spec) { c.Linux.Sysctl = map[string]string{key: "1"} }
+}
+
+// TestSlots verifies that no step names a descriptor that nothing yields: a
+// misspelt slot would otherwise be found only by whoever takes that path.
+func TestSlots(t *testing.T) {
+	c := config(t, userNS)
+	c.Process.Terminal = true
+	in := input(c)
+	in.Wait = true
+	p, err := plan.Start(in, facts(t, c, hybrid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{string(program.Sync): true, string(program.Report): true, string(plan.Listen): true, string(plan.Console): true}
+	for _, list := range [][]program.Step{p.Before, p.Child} {
+		program.Walk(list, func(s *program.Step) { have[string(s.Yield)] = true })
+	}
+	program.Walk(p.Child, func(s *program.Step) {
+		for _, a := range s.Args {
+			if a.Kind == program.KindFD && !have[a.S] {
+				t.Errorf("%s names the slot %q, which nothing yields", s.Text(), a.S)
+			}
+		}
+	})
+}
