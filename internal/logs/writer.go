@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -15,10 +16,10 @@ import (
 // counted. A nil Writer keeps nothing.
 type Writer struct {
 	dir         string
-	limit       int64 // of a segment
-	f           *os.File
-	first, last uint64 // segments that are there
-	size        int64  // of the last
+	limit       int64    // of a segment
+	f           *os.File // nil: there was no space for one
+	first, last uint64   // segments that are there
+	size        int64    // of the last
 	batch       []byte
 	held        [2][]byte // unfinished lines of Stdout and Stderr
 	unreported  uint64    // lines dropped since the last lost record
@@ -26,13 +27,11 @@ type Writer struct {
 }
 
 // NewWriter opens a log for writing and makes its directory if need be. It
-// returns nil if c says to keep nothing.
+// returns nil if c says to keep nothing. That there is no space is no error:
+// the writer makes its first segment when there is.
 func NewWriter(c Config) (*Writer, error) {
 	if c.None {
 		return nil, nil
-	}
-	if err := os.Mkdir(c.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("make log: %w", err)
 	}
 	seqs, err := list(c.Dir)
 	if err != nil {
@@ -40,7 +39,10 @@ func NewWriter(c Config) (*Writer, error) {
 	}
 	w := &Writer{dir: c.Dir, limit: c.segmentBytes(), first: 1}
 	if len(seqs) == 0 {
-		err = w.add()
+		// A container must start on a full disk too.
+		if err = w.add(); errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = nil
+		}
 	} else {
 		w.first, w.last = seqs[0], seqs[len(seqs)-1]
 		err = w.reopen()
@@ -75,6 +77,9 @@ func (w *Writer) reopen() error {
 // add begins the next segment. The oldest goes first, which also makes room
 // on a full disk.
 func (w *Writer) add() error {
+	if err := os.Mkdir(w.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make log: %w", err)
+	}
 	for w.last >= w.first && w.last-w.first >= segments-1 {
 		_ = os.Remove(segmentName(w.dir, w.first))
 		w.first++
@@ -152,7 +157,13 @@ func (w *Writer) Close(now time.Time) error {
 		}
 	}
 	w.marker(end)
-	return w.f.Close()
+	if w.f == nil {
+		return nil
+	}
+	if err := w.f.Close(); err != nil {
+		return fmt.Errorf("close log: %w", err)
+	}
+	return nil
 }
 
 func (w *Writer) marker(s Stream) {
@@ -179,7 +190,7 @@ func (w *Writer) flush() {
 	if len(b) == 0 {
 		return
 	}
-	if w.size > 0 && w.size+int64(len(b)) > w.limit {
+	if w.f == nil || w.size > 0 && w.size+int64(len(b)) > w.limit {
 		if w.add() != nil {
 			w.account(b, 0)
 			return

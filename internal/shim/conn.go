@@ -125,6 +125,7 @@ func (c *Conn) run() {
 	}
 	c.waiting = nil
 	c.mu.Unlock()
+	_ = c.f.Close()
 	if closed && c.child == nil {
 		return
 	}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/mount"
 	"lade/internal/linux/scm"
 	"lade/internal/logs"
 	"lade/internal/shim"
@@ -260,6 +261,39 @@ func TestDiskIsFull(t *testing.T) {
 	}
 }
 
+// A container runs, and its end is known, when there was never any room.
+func TestDiskIsFullFromTheStart(t *testing.T) {
+	kerneltest.Root(t)
+	r := fakeRig(t)
+	cfg := r.config("echo unheard; exit 3")
+	small := t.TempDir()
+	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=4k"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Unmount(small, unix.MNT_DETACH) }()
+	if err := os.WriteFile(filepath.Join(small, "full"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Log.Dir = filepath.Join(small, "log")
+	cfg.ExitFile = filepath.Join(small, "exit.json")
+	s, a := client(t, shim.Attach{Stdout: true})
+	c, err := shim.Launch(t.Context(), r.shim, cfg, []shim.Attach{a})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.all(t); got != "unheard\n" {
+		t.Errorf("the client got %q", got)
+	}
+	within(t, "the shim's end", c.Done())
+	if e, err := shim.LastExit(cfg.Bundle, cfg.ExitFile); err != nil || e.Code != 3 {
+		t.Errorf("exit %+v, %v", e, err)
+	}
+	_ = c.Close()
+}
+
 // Orphans of the container come to the shim, which reaps them.
 func TestOrphans(t *testing.T) {
 	r := fakeRig(t)
@@ -379,4 +413,117 @@ func TestLongPath(t *testing.T) {
 		t.Errorf("shims %d and %d", d.PID(), c.PID())
 	}
 	_ = d.Close()
+}
+
+// The root is mounted where the shim and the container see it, and nobody else.
+func TestRoot(t *testing.T) {
+	kerneltest.Root(t)
+	r := realRig(t, build(t, "lade-runtime"))
+	cfg := r.config("echo kept >/file; cat /file; read x")
+	cfg.Stdin = true
+	work := t.TempDir()
+	cfg.Root = &mount.Root{
+		Layers: []mount.Layer{{Path: r.rootfs, Kind: mount.Directory}},
+		Upper:  filepath.Join(work, "upper"), Work: filepath.Join(work, "work"),
+	}
+	for _, d := range []string{cfg.Root.Upper, cfg.Root.Work, filepath.Join(cfg.Bundle, shim.RootName)} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.rootfs = shim.RootName
+	r.write(cfg, "echo kept >/file; cat /file; read x")
+	s, a := client(t, interactive)
+	c := run(t, r, cfg, a)
+	s.until(t, "kept")
+	if b, err := os.ReadFile(filepath.Join(cfg.Root.Upper, "file")); err != nil || string(b) != "kept\n" {
+		t.Errorf("the writable layer has %q, %v", b, err)
+	}
+	ours, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(ours), cfg.Bundle) {
+		t.Errorf("the root is mounted here: %v", err)
+	}
+	root := filepath.Join(cfg.Bundle, shim.RootName)
+	if es, err := os.ReadDir(root); err != nil || len(es) != 0 {
+		t.Errorf("the root is seen here: %v, %v", es, err)
+	}
+	// But the engine can look into it.
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root%s/bin/sh", c.PID(), root)); err != nil {
+		t.Error(err)
+	}
+	s.say(t, "\n")
+	gone(t, c, cfg)
+	if err := os.RemoveAll(work); err != nil {
+		t.Error(err)
+	}
+}
+
+// A root that cannot be mounted is told of, and the shim leaves.
+func TestRootFails(t *testing.T) {
+	kerneltest.Root(t)
+	r := fakeRig(t)
+	cfg := r.config("true")
+	cfg.Root = &mount.Root{Layers: []mount.Layer{{Path: "/no/such/layer", Kind: mount.Directory}}}
+	_, err := shim.Launch(t.Context(), r.shim, cfg, nil)
+	if err == nil || !strings.Contains(err.Error(), "/no/such/layer") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Clients over TCP leave in more ways than those of Unix sockets.
+func TestTCPClients(t *testing.T) {
+	r := fakeRig(t)
+	cfg := r.config("cat; echo end")
+	cfg.Stdin, cfg.StdinOnce = true, true
+	cfg.StartNow = false
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	connect := func() (*net.TCPConn, shim.Attach) {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := interactive
+		if a.File, err = d.(*net.TCPConn).File(); err != nil {
+			t.Fatal(err)
+		}
+		_ = d.Close()
+		t.Cleanup(func() { _ = c.Close() })
+		return c.(*net.TCPConn), a
+	}
+	watcher, wa := connect()
+	wa.Stdin = false
+	aborted, aa := connect()
+	aa.Stdin = false
+	writer, ra := connect()
+	c := run(t, r, cfg, wa, aa, ra)
+	for _, a := range []shim.Attach{wa, aa, ra} {
+		_ = a.File.Close()
+	}
+	_ = aborted.SetLinger(0)
+	_ = aborted.Close() // with a reset
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(writer, "to be echoed\n"); err != nil {
+		t.Fatal(err)
+	}
+	_ = writer.CloseWrite()
+	for _, conn := range []*net.TCPConn{writer, watcher} {
+		b, err := io.ReadAll(conn)
+		out, _ := demux(t, string(b))
+		if err != nil || out != "to be echoed\nend\n" {
+			t.Errorf("got %q, %v", out, err)
+		}
+	}
+	if e := gone(t, c, cfg); e.Code != 0 {
+		t.Errorf("exit %+v", e)
+	}
 }

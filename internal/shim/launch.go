@@ -24,7 +24,7 @@ const ControlFD = 3
 
 // RuntimeSettings are the environment variables that fit the Go runtime to a
 // process that is one small loop. The shim does not pass them on.
-var runtimeSettings = []string{"GOMAXPROCS=1", "GOGC=50", "GOMEMLIMIT=6MiB", "GODEBUG=disablethp=1"}
+var runtimeSettings = []string{"GOMAXPROCS=1", "GOGC=50", "GOMEMLIMIT=6MiB", "GODEBUG=disablethp=1,containermaxprocs=0,updatemaxprocs=0"}
 
 // Launch starts a shim from its program. When it returns, the shim speaks, the
 // root is mounted, and the clients are attached. The shim outlives ctx and the

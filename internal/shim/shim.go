@@ -68,7 +68,8 @@ type Config struct {
 	StartNow bool `json:"startNow,omitempty"`
 	// Log is where the container's output goes.
 	Log logs.Config `json:"log"`
-	// ExitFile takes the exit record; empty: BUNDLE/exit.json.
+	// ExitFile takes the exit record; empty, or if it cannot be written:
+	// BUNDLE/exit.json. LastExit looks at both.
 	ExitFile string `json:"exitFile,omitempty"`
 }
 
@@ -193,6 +194,18 @@ func ReadExit(path string) (Exit, error) {
 		return e, errdefs.With(errdefs.DataLoss, fmt.Errorf("read exit record %s: %w", path, err))
 	}
 	return e, nil
+}
+
+// LastExit reads the exit record of a container from exitFile, Config's
+// ExitFile, or from the bundle, where it lies when there was no room for the
+// other. Errors are those of ReadExit.
+func LastExit(bundle, exitFile string) (Exit, error) {
+	if exitFile != "" {
+		if e, err := ReadExit(exitFile); !errdefs.Is(err, errdefs.NotFound) {
+			return e, err
+		}
+	}
+	return ReadExit(filepath.Join(bundle, ExitName))
 }
 
 // ExecExitPath returns where the exit record of an exec is written.

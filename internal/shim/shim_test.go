@@ -131,7 +131,7 @@ func TestLaunchFails(t *testing.T) {
 		t.Errorf("no program: %v", err)
 	}
 	cfg.Log.Dir = filepath.Join(cfg.Bundle, "config.json", "log")
-	if _, err := shim.Launch(t.Context(), r.shim, cfg, nil); err == nil || !strings.Contains(err.Error(), "make log") {
+	if _, err := shim.Launch(t.Context(), r.shim, cfg, nil); err == nil || !strings.Contains(err.Error(), "not a directory") {
 		t.Errorf("no log: %v", err)
 	}
 	cfg.ID = ""
@@ -167,8 +167,11 @@ func TestUnusedShimLeaves(t *testing.T) {
 	}
 	_ = d.Close()
 	for range 3000 {
-		if _, err = shim.Dial(t.Context(), cfg.Bundle); errdefs.Is(err, errdefs.NotFound) {
+		if d, err = shim.Dial(t.Context(), cfg.Bundle); errdefs.Is(err, errdefs.NotFound) {
 			return
+		}
+		if err == nil {
+			_ = d.Close()
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -67,7 +67,9 @@ func (s *server) create(reply func(wire.Fields, error)) {
 		args = append(args, "--console-socket", p.consolePath())
 		files[1], files[2] = -1, -1
 	}
-	p.started = time.Now()
+	if s.cfg.StartNow {
+		p.started = time.Now()
+	}
 	s.making++
 	s.runtime(files, func(err error) {
 		s.making--
@@ -331,8 +333,13 @@ func (s *server) record(p *proc) {
 	if err == nil {
 		err = atomicfile.Write(path, b, atomicfile.Options{})
 	}
+	if err != nil && p == s.container && path != shim.ExitName {
+		// The bundle lies on another file system, which may have room.
+		complain("%v", err)
+		err = atomicfile.Write(shim.ExitName, b, atomicfile.Options{})
+	}
 	if err != nil {
-		complain("write exit record: %v", err)
+		complain("%v", err)
 	}
 }
 
