@@ -11,9 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -23,14 +21,17 @@ const imageName = "localhost/bench:1"
 // engine is one way to run containers from a command line.
 type engine struct {
 	name string
+	shim string   // the program that stands beside each container
 	args []string // program and global flags
 	run  []string // flags of run that this machine asks for
+	rm   []string // flags of rm -f, for it not to wait for a graceful end
 	env  []string
 	stop func()
 }
 
-// engines measures `run --rm` of the same image.
-func (b *bench) engines() error {
+// withEngines starts the engines that are installed, has them load the image,
+// and ends them after f.
+func (b *bench) withEngines(f func(ready []engine) error) error {
 	archive := b.dir + "/image.tar"
 	if err := dockerArchive(b.dir+"/image-root", archive); err != nil {
 		return err
@@ -53,6 +54,11 @@ func (b *bench) engines() error {
 			ready = append(ready, e)
 		}
 	}
+	return f(ready)
+}
+
+// engines measures `run --rm` of the same image.
+func (b *bench) engines(ready []engine) error {
 	for _, network := range []string{"none", "bridge"} {
 		var contenders []contender
 		for _, e := range ready {
@@ -84,7 +90,7 @@ func load(e engine, archive string) error {
 
 func (b *bench) lade() (engine, error) {
 	dir := b.dir + "/lade"
-	e := engine{name: "lade", args: []string{b.bin + "/lade"}, env: []string{"LADE_DATA_ROOT=" + dir + "/d", "LADE_STATE_DIR=" + dir + "/s", "LADE_HOST=unix://" + dir + "/s/lade.sock"}}
+	e := engine{name: "lade", shim: "lade-shim", args: []string{b.bin + "/lade"}, env: []string{"LADE_DATA_ROOT=" + dir + "/d", "LADE_STATE_DIR=" + dir + "/s", "LADE_HOST=unix://" + dir + "/s/lade.sock"}}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return e, err
@@ -111,7 +117,7 @@ func (b *bench) lade() (engine, error) {
 }
 
 func (b *bench) podman() (engine, error) {
-	e := engine{name: "podman", run: []string{"--ulimit", "nofile=1024:2048", "--ulimit", "nproc=4096:8192"}}
+	e := engine{name: "podman", shim: "conmon", run: []string{"--ulimit", "nofile=1024:2048", "--ulimit", "nproc=4096:8192"}, rm: []string{"--time", "0"}}
 	path := b.find("podman")
 	if path == "" {
 		return e, errors.New("not installed")
@@ -126,7 +132,7 @@ func (b *bench) podman() (engine, error) {
 }
 
 func (b *bench) docker() (engine, error) {
-	e := engine{name: "docker"}
+	e := engine{name: "docker", shim: "containerd-shim-runc-v2"}
 	path, daemon := b.find("docker"), b.find("dockerd")
 	if path == "" || daemon == "" {
 		return e, errors.New("not installed")
@@ -157,64 +163,6 @@ func (b *bench) docker() (engine, error) {
 		<-tick.C
 	}
 	return e, errors.New("dockerd did not answer within 30 s")
-}
-
-// shims measures the memory that an idle container costs beside its own.
-func (b *bench) shims() error {
-	e, err := b.lade()
-	if e.stop != nil {
-		defer e.stop()
-	}
-	if err != nil {
-		return err
-	}
-	lade := func(args ...string) (string, error) {
-		c := exec.Command(e.args[0], args...)
-		c.Env = append(os.Environ(), e.env...)
-		out, err := c.CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("lade %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-		}
-		return strings.TrimSpace(string(out)), nil
-	}
-	var ids []string
-	defer func() { _, _ = lade(append([]string{"rm", "-f"}, ids...)...) }()
-	for range 30 {
-		id, err := lade("run", "-d", "--network", "none", "lade/toolbox", "sleep", "1000")
-		if err != nil {
-			return err
-		}
-		ids = append(ids, id)
-	}
-	var pss []float64
-	statuses, _ := filepath.Glob("/proc/[0-9]*/exe")
-	for _, exe := range statuses {
-		if target, err := os.Readlink(exe); err == nil && filepath.Base(target) == "lade-shim" {
-			if kib, ok := proportional(filepath.Dir(exe)); ok {
-				pss = append(pss, kib)
-			}
-		}
-	}
-	if len(pss) == 0 {
-		return errors.New("no process of lade-shim was found")
-	}
-	b.add(figure("shim: proportional memory, 30 containers idle", "KiB", "lade-shim", map[string][]float64{"lade-shim": pss, "bar": {2048}}, map[string]float64{"bar": 1}))
-	return nil
-}
-
-// proportional returns the Pss of the process at /proc/PID.
-func proportional(proc string) (kib float64, ok bool) {
-	text, err := os.ReadFile(proc + "/smaps_rollup")
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
-			kib, err = strconv.ParseFloat(f[1], 64)
-			return kib, err == nil
-		}
-	}
-	return 0, false
 }
 
 // dockerArchive writes an image with busybox in the form that every engine

@@ -74,7 +74,12 @@ func (b *bench) run(only, out string) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"runtime", b.runtimes}, {"cli", b.commandLines}, {"engine", b.engines}, {"shim", b.shims}} {
+	}{
+		{"runtime", b.runtimes},
+		{"cli", b.commandLines},
+		{"engine", func() error { return b.withEngines(b.engines) }},
+		{"shim", func() error { return b.withEngines(b.idle) }},
+	} {
 		if only != "" && only != part.name {
 			continue
 		}
