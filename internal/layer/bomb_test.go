@@ -43,6 +43,33 @@ func entryBytes(e rawEntry) []byte {
 	return b.Bytes()
 }
 
+// numbered returns a function that makes the header of an empty file with a
+// number in its name, in little time.
+func numbered(prefix string) func(i int) []byte {
+	h := entryBytes(rawEntry{name: prefix + "0000000"})
+	sum := 0
+	for _, c := range h {
+		sum += int(c)
+	}
+	for _, c := range h[148:156] {
+		sum -= int(c)
+	}
+	sum += 8 * ' '
+	return func(i int) []byte {
+		h, sum := bytes.Clone(h), sum
+		for at := len(prefix) + 6; i > 0; at-- {
+			h[at] += byte(i % 10)
+			sum += i % 10
+			i /= 10
+		}
+		for at := 153; at >= 148; at-- {
+			h[at] = '0' + byte(sum&7)
+			sum >>= 3
+		}
+		return h
+	}
+}
+
 // peak returns the most memory that this process has held since reset.
 func peak(tb testing.TB) int {
 	tb.Helper()
@@ -98,9 +125,7 @@ func TestBombs(t *testing.T) {
 		err    string
 		disk   int64
 	}{
-		{"ten million entries", func(i int) []byte {
-			return entryBytes(rawEntry{name: "f" + strconv.Itoa(i)})
-		}, Limits{}, "more than 1048576 entries", 1 << 30},
+		{"ten million entries", numbered("f"), Limits{}, "more than 1048576 entries", 1 << 30},
 		{"entries with long names and attributes", func(i int) []byte {
 			return entryBytes(rawEntry{name: fmt.Sprintf("%s%d", long, i), pax: map[string]string{paxXattr + "user.x": strconv.Itoa(i)}})
 		}, Limits{}, "take more than 67108864 bytes", 1 << 30},
@@ -210,11 +235,15 @@ func TestLargestLayer(t *testing.T) {
 	defer f.Close()
 	resetPeak(t)
 	n := 1<<20 - 1000
+	var directories []func(int) []byte
+	for i := range 900 {
+		directories = append(directories, numbered(fmt.Sprintf("directory%d/file-with-a-name", i)))
+	}
 	info, err := WriteEROFS(t.Context(), f, &endless{more: func(i int) []byte {
 		if i == n {
 			return nil
 		}
-		return entryBytes(rawEntry{name: fmt.Sprintf("directory%d/file-with-a-name%d", i%900, i)})
+		return directories[i%900](i)
 	}}, Options{})
 	if err != nil {
 		t.Fatal(err)

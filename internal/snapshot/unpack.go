@@ -200,6 +200,9 @@ func (f *flushed) WriteAt(p []byte, at int64) (int, error) {
 func temporary(create func() (*os.File, error)) (*os.File, error) {
 	for try := 1; ; try++ {
 		f, err := create()
+		if errors.Is(err, fs.ErrNotExist) && try < 10 {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
