@@ -22,37 +22,22 @@ func (r *Root) Mount(target string) error {
 	return errors.Join(m.Attach(target), m.Close())
 }
 
-// Detached is a mount that hangs nowhere yet. It goes with the last descriptor
-// of it, also when its holder is killed.
-type Detached struct{ fd int }
-
-// Attach hangs the mount up at target.
-func (d *Detached) Attach(target string) error {
-	if err := attach(d.fd, target); err != nil {
-		return fmt.Errorf("mount root: %w", err)
-	}
-	return nil
-}
-
-// Close gives up the descriptor.
-func (d *Detached) Close() error { return unix.Close(d.fd) }
-
 // Open puts the root together as a detached mount. scratch is a directory of
 // the caller's mount namespace over which older kernels need to mount while
 // they work; nothing of that remains.
 func (r *Root) Open(scratch string) (*Detached, error) {
-	fd, err := r.open(scratch)
+	fd, err := r.open(scratch, openLayer)
 	if err != nil {
 		return nil, fmt.Errorf("mount root: %w", err)
 	}
 	return &Detached{fd}, nil
 }
 
-func (r *Root) open(scratch string) (int, error) {
+func (r *Root) open(scratch string, layer func(Layer) (int, error)) (int, error) {
 	if err := r.check(); err != nil {
 		return -1, err
 	}
-	layers, err := r.openLayers()
+	layers, err := r.openLayers(layer)
 	defer closeAll(layers)
 	if err != nil {
 		return -1, err
@@ -114,9 +99,9 @@ func (r *Root) check() error {
 	return nil
 }
 
-// openLayers returns one detached read-only mount for each layer, lowest
-// first, with closed ones after an error.
-func (r *Root) openLayers() (fds []int, err error) {
+// openLayers returns one detached read-only mount for each layer, lowest first;
+// after an error those that it has come to.
+func (r *Root) openLayers(open func(Layer) (int, error)) (fds []int, err error) {
 	userNS := -1
 	if len(r.UIDMap) > 0 {
 		if userNS, err = userNamespace(r.UIDMap, r.GIDMap); err != nil {
@@ -125,7 +110,7 @@ func (r *Root) openLayers() (fds []int, err error) {
 		defer unix.Close(userNS)
 	}
 	for i, l := range r.Layers {
-		fd, err := openLayer(l)
+		fd, err := open(l)
 		if err != nil {
 			return fds, fmt.Errorf("layer %d (%s): %w", i, l.Path, err)
 		}

@@ -170,7 +170,7 @@ func TestOverlayAttached(t *testing.T) {
 		ls = append(ls, Layer{files(t, fmt.Sprintf("many/%d", i), strings.Repeat("long", 10)), Directory})
 	}
 	r := Root{Layers: ls, Upper: t.TempDir(), Work: t.TempDir()}
-	fds, err := r.openLayers()
+	fds, err := r.openLayers(openLayer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,6 +199,74 @@ func TestOverlayAttached(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(target, "dir/b"), []byte("new"), 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPool has roots share what they are made of, and go through a descriptor as
+// if to another process.
+func TestPool(t *testing.T) {
+	kerneltest.Root(t)
+	ids := []IDMap{{0, 200000, 65536}}
+	for _, kind := range []LayerKind{EROFS, Directory} {
+		ls := layers(t, kind)
+		var p Pool
+		device := func(r Root) uint64 {
+			t.Helper()
+			m, err := p.Open(&r, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := m.File()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if m, err = FromFile(f); err != nil {
+				t.Fatal(err)
+			}
+			at := t.TempDir()
+			if err := m.Attach(at); err != nil {
+				t.Fatal(err)
+			}
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := Unmount(at); err != nil {
+					t.Error(err)
+				}
+			})
+			if got := read(t, filepath.Join(at, "a")); got != "a" {
+				t.Errorf("a holds %q", got)
+			}
+			if want := "200000:200000"; len(r.UIDMap) > 0 && owner(t, filepath.Join(at, "a")) != want {
+				t.Errorf("a does not belong to %s", want)
+			}
+			var st syscall.Stat_t
+			if err := syscall.Stat(filepath.Join(at, "a"), &st); err != nil {
+				t.Fatal(err)
+			}
+			return st.Dev
+		}
+		one := Root{Layers: ls[:1]}
+		first := device(one)
+		if second := device(one); second != first {
+			t.Errorf("%s: not shared", kind)
+		}
+		one.UIDMap, one.GIDMap = ids, ids
+		if mapped := device(one); mapped != first {
+			t.Errorf("%s: not shared with a user namespace", kind)
+		}
+		device(Root{Layers: ls, Upper: t.TempDir(), Work: t.TempDir()})
+		device(Root{Layers: ls, Upper: t.TempDir(), Work: t.TempDir(), UIDMap: ids, GIDMap: ids})
+		p.Forget(ls[0].Path)
+		p.Forget("/nonexistent")
+		if again := device(Root{Layers: ls[:1]}); kind == EROFS && again == first {
+			t.Error("not forgotten")
+		}
+		p.Close()
 	}
 }
 
@@ -245,6 +313,28 @@ func BenchmarkMount(b *testing.B) {
 	for _, kind := range []LayerKind{EROFS, Directory} {
 		ls := layers(b, kind)
 		for _, userNS := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/userns=%v/pool", kind, userNS), func(b *testing.B) {
+				r := Root{Layers: ls, Upper: b.TempDir(), Work: b.TempDir()}
+				if userNS {
+					r.UIDMap, r.GIDMap = ids, ids
+				}
+				var p Pool
+				defer p.Close()
+				target := b.TempDir()
+				for b.Loop() {
+					m, err := p.Open(&r, target)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if err := m.Attach(target); err != nil {
+						b.Fatal(err)
+					}
+					_ = m.Close()
+					if err := Unmount(target); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 			b.Run(fmt.Sprintf("%s/userns=%v", kind, userNS), func(b *testing.B) {
 				r := Root{Layers: ls, Upper: b.TempDir(), Work: b.TempDir()}
 				if userNS {
