@@ -181,7 +181,7 @@ func parse(names []string) (set capability.Set, all bool, err error) {
 		}
 		n, err := capability.Parse(name)
 		if err != nil {
-			return 0, false, errdefs.New(errdefs.Invalid, "unknown capability: %q", name)
+			return 0, false, errdefs.New(errdefs.Invalid, "unknown capability: %q", "CAP_"+strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
 		}
 		set = set.With(n)
 	}

@@ -54,8 +54,8 @@ func TestAddDrop(t *testing.T) {
 			t.Errorf("%q: got %v, %v", bad, got, err)
 		}
 	}
-	_, err := AddDrop(nil, []string{"CHWON"}, nil)
-	if err == nil || err.Error() != `invalid CapAdd: unknown capability: "CHWON"` {
+	_, err := AddDrop(nil, []string{"CAP_CHWON"}, nil)
+	if err == nil || err.Error() != `invalid CapAdd: unknown capability: "CAP_CHWON"` {
 		t.Errorf("got %v", err)
 	}
 }
