@@ -43,10 +43,17 @@ func records(tb testing.TB, dir string) *metadata.DB {
 	return db
 }
 
+// A new network namespace forwards if the host does, and that is nobody's
+// business here.
+var noForwarding = sync.OnceValue(func() error { return setForwarding(false) })
+
 // open returns a service that has recovered, and a function that closes it.
 func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) {
 	tb.Helper()
 	kerneltest.Root(tb)
+	if err := noForwarding(); err != nil {
+		tb.Fatal(err)
+	}
 	db := records(tb, dir)
 	s, err := New(Options{Owner: dir, Records: db, Grace: grace(tb), Linger: 20 * time.Millisecond})
 	if err != nil {
@@ -391,6 +398,9 @@ func TestRecover(t *testing.T) {
 	for name, leave := range tests {
 		t.Run(name, func(t *testing.T) {
 			kerneltest.Root(t)
+			if err := noForwarding(); err != nil {
+				t.Fatal(err)
+			}
 			pid = process(t, true)
 			dir := t.TempDir()
 			db := records(t, dir)
