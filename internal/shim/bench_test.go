@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"lade/internal/shim"
+	"lade/test/kerneltest"
 )
 
 // pss returns a process's proportional set size in KiB.
@@ -84,4 +85,39 @@ func BenchmarkLaunch(b *testing.B) {
 	}
 	// On a machine that does other things too, the mean says little.
 	b.ReportMetric(float64(least.Microseconds()), "least-µs")
+}
+
+// BenchmarkRun is a container's whole life with Lade's own runtime: launch,
+// run, output to a client, exit record, removal.
+func BenchmarkRun(b *testing.B) {
+	if os.Geteuid() != 0 {
+		b.Skip("needs root")
+	}
+	r := &rig{t: b, shim: build(b, "lade-shim"), runtime: build(b, "lade-runtime"), root: b.TempDir(), rootfs: kerneltest.Busybox(b)}
+	least, exit := time.Hour, time.Hour
+	for b.Loop() {
+		b.StopTimer()
+		cfg := r.config("")
+		r.writeArgs(cfg, "true")
+		s, a := client(b, shim.Attach{Stdout: true})
+		b.StartTimer()
+		begin := time.Now()
+		c, err := shim.Launch(b.Context(), r.shim, cfg, []shim.Attach{a})
+		if err == nil {
+			_, err = c.Create(b.Context())
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		<-c.Exited()
+		exit = min(exit, time.Since(begin))
+		<-c.Done()
+		least = min(least, time.Since(begin))
+		b.StopTimer()
+		_ = c.Close()
+		_, _ = s.Close(), a.File.Close()
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(least.Microseconds()), "least-µs")
+	b.ReportMetric(float64(exit.Microseconds()), "least-exit-µs")
 }

@@ -26,7 +26,7 @@ import (
 
 // rig makes bundles for one runtime.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	shim    string
 	runtime string
 	args    []string
