@@ -1,12 +1,16 @@
 package shim_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -289,4 +293,64 @@ func TestSignalsToTheShim(t *testing.T) {
 // Lade's runtime do so in the same words, crun puts the file's name in between.
 func saysNotFound(err error) bool {
 	return strings.Contains(err.Error(), "executable file") && strings.Contains(err.Error(), "not found in $PATH")
+}
+
+// Many containers at once, each with its own end.
+func TestMany(t *testing.T) {
+	r := fakeRig(t)
+	var wg sync.WaitGroup
+	for i := range 40 {
+		cfg := r.config(fmt.Sprintf("seq 0 %d; exit %d", 100+i, i))
+		s, a := client(t, shim.Attach{Stdout: true})
+		wg.Go(func() {
+			c, err := shim.Launch(t.Context(), r.shim, cfg, []shim.Attach{a})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.Close()
+			if _, err := c.Create(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+			<-c.Done()
+			if e, err := shim.ReadExit(cfg.ExitPath()); err != nil || e.Code != i {
+				t.Errorf("container %d: %+v, %v", i, e, err)
+			}
+			if x, ok := c.Exit(); !ok || x.Code != i {
+				t.Errorf("container %d announced %+v, %v", i, x, ok)
+			}
+			want := numbered(101 + i)
+			if b, err := io.ReadAll(s); err != nil || string(b) != strings.Join(want, "\n")+"\n" {
+				t.Errorf("container %d printed %d bytes, %v", i, len(b), err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Several requests at once on one connection, and clients that give up.
+func TestConcurrentRequests(t *testing.T) {
+	r := fakeRig(t)
+	c := run(t, r, r.config("exec sleep 1000"))
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond)
+			defer cancel()
+			_, _ = c.State(ctx)
+			id := fmt.Sprint("x", i)
+			if _, err := c.Exec(t.Context(), r.exec(t, id, false, fmt.Sprintf("exit %d", i))); err != nil {
+				t.Error(err)
+				return
+			}
+			if e, err := c.ExecWait(t.Context(), id); err != nil || e.Code != i {
+				t.Errorf("exec %d: %+v, %v", i, e, err)
+			}
+		})
+	}
+	wg.Wait()
+	if st, err := c.State(t.Context()); err != nil || len(st.Execs) != 0 {
+		t.Errorf("state %+v, %v", st, err)
+	}
 }
