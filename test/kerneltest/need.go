@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -70,11 +71,27 @@ func UnifiedOnly(tb testing.TB) {
 	if err := syscall.Mount(unified, root, "", syscall.MS_BIND, ""); err != nil {
 		tb.Fatalf("bind %s over %s: %v", unified, root, err)
 	}
+	before := subtree(tb)
 	tb.Cleanup(func() {
+		// Whoever makes cgroups in a v2 tree hands controllers down in it. Here
+		// that would keep them from v1, where others look for them.
+		for _, c := range subtree(tb) {
+			if !slices.Contains(before, c) {
+				must(tb, os.WriteFile(root+"/cgroup.subtree_control", []byte("-"+c), 0))
+			}
+		}
 		if err := syscall.Unmount(root, syscall.MNT_DETACH); err != nil {
 			tb.Errorf("unmount %s: %v", root, err)
 		}
 	})
+}
+
+// subtree returns the controllers that the root of the v2 tree hands down.
+func subtree(tb testing.TB) []string {
+	tb.Helper()
+	b, err := os.ReadFile("/sys/fs/cgroup/cgroup.subtree_control")
+	must(tb, err)
+	return strings.Fields(string(b))
 }
 
 // Busybox makes a root file system in which a container can run: a static
