@@ -6,7 +6,6 @@
 package bundle
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func Load(dir string) (*Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the bundle: %w", err)
 	}
-	if err := json.Unmarshal(data, b.Config); err != nil {
+	if err := decode(data, b.Config); err != nil {
 		return nil, errdefs.New(errdefs.Invalid, "read %s: %w", filepath.Join(dir, "config.json"), err)
 	}
 	return b, b.check()
@@ -59,7 +58,7 @@ func Process(path string) (*specs.Process, error) {
 		return nil, fmt.Errorf("read the process: %w", err)
 	}
 	p := &specs.Process{}
-	if err := json.Unmarshal(data, p); err != nil {
+	if err := decodeProcess(data, p); err != nil {
 		return nil, errdefs.New(errdefs.Invalid, "read %s: %w", path, err)
 	}
 	return p, nil
