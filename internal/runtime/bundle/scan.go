@@ -216,13 +216,6 @@ func (s *scanner) other(to any) {
 	}
 }
 
-// skip passes over a value of no interest.
-func (s *scanner) skip() {
-	if raw := s.raw(); s.err == nil && !json.Valid(raw) {
-		s.fail()
-	}
-}
-
 // raw consumes a value by its brackets and quotes alone; what is between them
 // is for the caller to check.
 func (s *scanner) raw() []byte {

@@ -61,11 +61,11 @@ func TestRuntimeBinary(t *testing.T) {
 	}
 }
 
-func fileID(t testing.TB, path string) string {
-	t.Helper()
+func fileID(tb testing.TB, path string) string {
+	tb.Helper()
 	var s unix.Stat_t
 	if err := unix.Stat(path, &s); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return fmt.Sprint(s.Dev, s.Ino, s.Size, s.Mtim)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,17 +39,17 @@ type machine struct {
 	rootfs string
 }
 
-func newMachine(t testing.TB, change func(*specs.Spec)) *machine {
-	t.Helper()
-	kerneltest.Root(t)
-	m := &machine{t: t, state: filepath.Join(t.TempDir(), "state"), bundle: t.TempDir(), rootfs: kerneltest.Busybox(t)}
+func newMachine(tb testing.TB, change func(*specs.Spec)) *machine {
+	tb.Helper()
+	kerneltest.Root(tb)
+	m := &machine{t: tb, state: filepath.Join(tb.TempDir(), "state"), bundle: tb.TempDir(), rootfs: kerneltest.Busybox(tb)}
 	if out, err := m.run("spec", "--bundle", m.bundle); err != nil {
-		t.Fatalf("spec: %v\n%s", err, out)
+		tb.Fatalf("spec: %v\n%s", err, out)
 	}
 	m.configure(func(c *specs.Spec) {
 		c.Process.Terminal = false
 		c.Root.Path = m.rootfs
-		c.Linux.CgroupsPath = "/" + kerneltest.ID(t)
+		c.Linux.CgroupsPath = "/" + kerneltest.ID(tb)
 		if change != nil {
 			change(c)
 		}
@@ -143,8 +144,8 @@ func (m *machine) status(id string) string {
 }
 
 // eventually waits until ok, which has no event to wait for.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
 	end := time.After(5 * time.Second)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -152,13 +153,13 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("%s: not within 5 s", what)
+			tb.Fatalf("%s: not within 5 s", what)
 		}
 	}
 }
 
 func code(err error) int {
-	if e, ok := err.(*exec.ExitError); ok {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return e.ExitCode()
 	}
 	if err != nil {
@@ -316,7 +317,7 @@ func TestExec(t *testing.T) {
 		{"namespaces", []string{id, "sh", "-c", "hostname; readlink /proc/1/exe; tail -n 1 /proc/self/cgroup"}, "lade\n/bin/busybox\n0::/\n", 0},
 		{"user", []string{"-u", "1000:100", "--additional-gids", "5", id, "id"}, "uid=1000 gid=100 groups=5\n", 0},
 		{"environment", []string{"-e", "A=b", "--cwd", "/tmp", id, "sh", "-c", "echo $A; pwd"}, "b\n/tmp\n", 0},
-		{"descriptors", []string{id, "sh", "-c", "ls /proc/$$/fd | wc -l"}, "3\n", 0},
+		{"descriptors", []string{id, "sh", "-c", "sh -c 'ls /proc/$PPID/fd'; true"}, "0\n1\n2\n", 0},
 		{"capability", []string{"--cap", "CAP_NET_RAW", id, "grep", "CapEff", "/proc/self/status"}, "CapEff:\t0000000020002420\n", 0},
 		{"missing", []string{id, "nosuch"}, "exec: \"nosuch\": executable file not found in $PATH: no such file or directory\n", 255},
 		{"bad user", []string{"-u", "root", id, "id"}, "--user \"root\": \"root\" is not a number\n", 255},
@@ -364,11 +365,11 @@ func TestUserNamespace(t *testing.T) {
 }
 
 // reachable opens the directories above path to everyone.
-func reachable(t testing.TB, path string) {
-	t.Helper()
+func reachable(tb testing.TB, path string) {
+	tb.Helper()
 	for d := filepath.Dir(path); strings.HasPrefix(d, os.TempDir()+"/"); d = filepath.Dir(d) {
 		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 }
@@ -429,7 +430,7 @@ stat -c %a /scratch`)
 // TestPreservedDescriptors passes one on, and refuses to when it is not there.
 func TestPreservedDescriptors(t *testing.T) {
 	m := newMachine(t, nil)
-	m.args("sh", "-c", "cat <&3; ls /proc/$$/fd | wc -l")
+	m.args("sh", "-c", "cat <&3; sh -c 'ls /proc/$PPID/fd | wc -l'; true")
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -485,8 +486,9 @@ func TestHooks(t *testing.T) {
 	}
 	m := newMachine(t, func(c *specs.Spec) {
 		c.Hooks = &specs.Hooks{
-			Prestart: hook("prestart"), CreateRuntime: hook("createRuntime"),
-			Poststop: hook("poststop"),
+			Prestart:      hook("prestart"), //nolint:staticcheck // engines still use it
+			CreateRuntime: hook("createRuntime"),
+			Poststop:      hook("poststop"),
 		}
 	})
 	m.args("true")

@@ -44,6 +44,7 @@ type op struct {
 type lowerer struct {
 	lowered
 	consts map[uint64]uint64
+	strs   map[string]uint64
 	slots  map[program.Slot]uint64
 	bufs   map[string]uint64
 	list   []op
@@ -57,10 +58,11 @@ func lower(steps []program.Step, base uint64, mem []byte, fds map[program.Slot]i
 	n := program.Steps(steps)
 	l := &lowerer{
 		lowered: lowered{base: base, mem: mem},
-		consts:  make(map[uint64]uint64, 64),
+		consts:  make(map[uint64]uint64, 256),
+		strs:    make(map[string]uint64, 128),
 		slots:   make(map[program.Slot]uint64, 16),
 		bufs:    make(map[string]uint64, 4),
-		list:    make([]op, 0, n+8),
+		list:    make([]op, 0, 2*n+8),
 	}
 	l.alloc(headerSize, 8)
 	l.put64(base+8, magic)
@@ -200,10 +202,10 @@ func (l *lowerer) forget(s *program.Step, o *op) {
 // descriptor is known only when the program runs, a store comes first.
 func (l *lowerer) message(a *program.Arg, s *program.Step, o *op, n int) {
 	const cmsgLen, cmsgSpace = 20, 24
-	payload := l.bytes(append(a.Data, 0))
+	payload := l.bytes(append(a.Data(), 0))
 	iov := l.alloc(16, 8)
 	l.put64(iov, payload)
-	l.put64(iov+8, uint64(max(len(a.Data), 1)))
+	l.put64(iov+8, uint64(max(len(a.Data()), 1)))
 	control := l.alloc(cmsgSpace, 8)
 	l.put64(control, cmsgLen)
 	l.put64(control+8, syscall.SOL_SOCKET|syscall.SCM_RIGHTS<<32)
@@ -230,12 +232,12 @@ func (l *lowerer) arg(a *program.Arg) uint64 {
 	case program.KindFD:
 		return l.slot(program.Slot(a.S))
 	case program.KindBytes:
-		return l.constant(l.bytes(a.Data))
+		return l.constant(l.bytes(a.Data()))
 	case program.KindBuffer:
 		return l.constant(l.buffer(a.S, int(a.N)))
 	case program.KindStrings:
-		v := make([]uint64, len(a.List))
-		for i, s := range a.List {
+		v := make([]uint64, len(a.List()))
+		for i, s := range a.List() {
 			v[i] = l.str(s)
 		}
 		at := l.alloc(8*(len(v)+1), 8)
@@ -246,9 +248,9 @@ func (l *lowerer) arg(a *program.Arg) uint64 {
 	case program.KindSlotAddress:
 		return l.constant(l.slot(program.Slot(a.S)))
 	case program.KindFilter:
-		insns := l.bytes(a.Data)
+		insns := l.bytes(a.Data())
 		at := l.alloc(16, 8)
-		l.put64(at, uint64(len(a.Data)/8))
+		l.put64(at, uint64(len(a.Data())/8))
 		l.put64(at+8, insns)
 		return l.constant(at)
 	default:
@@ -286,8 +288,12 @@ func (l *lowerer) buffer(name string, size int) uint64 {
 }
 
 func (l *lowerer) str(s string) uint64 {
-	at := l.alloc(len(s)+1, 1)
-	copy(l.mem[at-l.base:], s)
+	at, ok := l.strs[s]
+	if !ok {
+		at = l.alloc(len(s)+1, 1)
+		copy(l.mem[at-l.base:], s)
+		l.strs[s] = at
+	}
 	return at
 }
 

@@ -122,7 +122,7 @@ func (r *runner) raw(s *program.Step) (int, error) {
 			pin.Pin(&b[0])
 			args[i] = uintptr(unsafe.Pointer(&b[0]))
 		case program.KindBytes:
-			b := slices.Clone(a.Data)
+			b := slices.Clone(a.Data())
 			pin.Pin(&b[0])
 			args[i] = uintptr(unsafe.Pointer(&b[0]))
 		case program.KindInt, program.KindFlags:

@@ -90,7 +90,7 @@ func Start(p *program.Program, o Options) (*Child, error) {
 
 // clone makes the child.
 func (c *Child) clone(r *runner, keep int) error {
-	low, err := lower(c.prog.Child, dataBase, make([]byte, 0, 24<<10), r.slots)
+	low, err := lower(c.prog.Child, dataBase, make([]byte, 0, 128<<10), r.slots)
 	if err != nil {
 		return err
 	}

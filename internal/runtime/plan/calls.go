@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -26,7 +27,7 @@ func words(v ...uint64) []byte {
 	return b
 }
 
-func names(n uint64, flags []program.Flag) string {
+func names(n uint64, flags *program.FlagNames) string {
 	a := program.Flags(n, flags)
 	return a.Text()
 }
@@ -156,10 +157,17 @@ func prctl(name string, op uint64, args ...program.Arg) program.Step {
 	return program.Step{Call: "prctl", Args: all}
 }
 
-func say(s program.Step, format string, args ...any) program.Step {
-	s.Say = fmt.Sprintf(format, args...)
+func say(s program.Step, text string) program.Step {
+	s.Say = text
 	return s
 }
+
+func sayf(s program.Step, format string, args ...any) program.Step {
+	return say(s, fmt.Sprintf(format, args...))
+}
+
+// field names an element of a list in the configuration.
+func field(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 func why(s program.Step, text string) program.Step {
 	s.Why = text

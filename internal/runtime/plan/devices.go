@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -88,7 +89,7 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 	default:
 		mode |= unix.S_IFCHR
 	}
-	label := fmt.Sprintf("linux.devices[%d]", i)
+	label := field("linux.devices", i)
 	b.device(d.Path, mode, int(unix.Mkdev(uint32(d.Major), uint32(d.Minor))), label)
 	if d.UID == nil && d.GID == nil || b.userNS {
 		return
@@ -113,9 +114,9 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 // namespace, binds the host's.
 func (b *builder) device(name string, mode uint32, dev int, label string) {
 	if b.userNS {
-		b.add(why(say(cloneTree(program.CWD(), name, false, mntFD), "open the host's %s", name), label+"; a user namespace may not make devices"))
+		b.add(why(say(cloneTree(program.CWD(), name, false, mntFD), "open the host's "+name), label+"; a user namespace may not make devices"))
 		b.place(name, false, inRoot, label)
-		b.add(say(attach(mntFD), "bind the host's %s", name), closeFD(placeFD), closeFD(mntFD))
+		b.add(say(attach(mntFD), "bind the host's "+name), closeFD(placeFD), closeFD(mntFD))
 		return
 	}
 	dir, base := devFD, strings.TrimPrefix(path.Clean(name), "/dev/")
@@ -126,7 +127,7 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 		base = path.Base(name)
 	}
 	b.add(program.Step{
-		Call: "mknodat", Args: []program.Arg{program.FD(dir), program.String(base), program.Octal(mode), program.Named(uint64(dev), fmt.Sprintf("makedev(%d, %d)", unix.Major(uint64(dev)), unix.Minor(uint64(dev))))},
+		Call: "mknodat", Args: []program.Arg{program.FD(dir), program.String(base), program.Octal(mode), program.Named(uint64(dev), "makedev("+strconv.Itoa(int(unix.Major(uint64(dev))))+", "+strconv.Itoa(int(unix.Minor(uint64(dev))))+")")},
 		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: label, Say: "make the device " + name,
 	})
 	if dir == placeFD {

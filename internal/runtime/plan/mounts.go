@@ -1,9 +1,9 @@
 package plan
 
 import (
-	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -33,13 +33,21 @@ func (b *builder) root() error {
 	if err := b.mounts(); err != nil {
 		return err
 	}
+	b.devices()
+	// What does not depend on the cgroups is done while the runtime makes them.
+	early := !b.underCgroups()
+	if early {
+		b.protect()
+	}
 	b.meet()
 	if err := b.cgroupMounts(); err != nil {
 		return err
 	}
-	b.devices()
 	b.terminal()
-	b.protect()
+	if !early {
+		b.protect()
+	}
+	b.readonlyDev()
 	b.workdir()
 	b.hookStop()
 	b.enter()
@@ -70,11 +78,11 @@ func (b *builder) rootMount() error {
 	// the child is by now. It is put over the old root, a place that needs no
 	// way at all.
 	b.prog.Before = append(b.prog.Before,
-		why(say(cloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path %s", b.in.Rootfs), "root.path; pivot_root wants a mount"),
+		why(say(cloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
 		why(setAttr(rootFD, 0, 0, flag, true), "no mount in the root reaches the host"),
 		why(setAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"),
 	)
-	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: fmt.Sprintf("mount root.path %s", b.in.Rootfs), Args: []program.Arg{
+	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
 		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
 		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, moveFlags),
 	}})
@@ -145,7 +153,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 	if m.Type == "" {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: %s has neither a type nor the option bind", i, m.Destination)
 	}
-	label := fmt.Sprintf("mounts[%d]: %s", i, m.Destination)
+	label := field("mounts", i) + ": " + m.Destination
 	attr := o.set | o.rset
 	d := path.Clean(m.Destination)
 	if d == "/dev" {
@@ -159,7 +167,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 		return errdefs.New(errdefs.NotImplemented, "mounts[%d]: an option is longer than 255 bytes", i)
 	}
 	for k, s := range newFS(m.Type, source, o.data, attr, mntFD) {
-		s.Say = fmt.Sprintf("mount %s at %s", m.Type, m.Destination)
+		s.Say = "mount " + m.Type + " at " + m.Destination
 		if k == 0 {
 			s.Why = label
 		}
@@ -174,7 +182,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 		b.sysctls(mntFD)
 	}
 	b.place(m.Destination, true, resolve, label)
-	b.add(say(attach(mntFD), "mount %s at %s", m.Type, m.Destination), closeFD(placeFD))
+	b.add(say(attach(mntFD), "mount "+m.Type+" at "+m.Destination), closeFD(placeFD))
 	b.propagate(o)
 	switch d {
 	case "/dev/pts":
@@ -199,17 +207,17 @@ func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
 	if !ok {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: the source %q is not known", i, m.Source)
 	}
-	label := fmt.Sprintf("mounts[%d]: %s", i, m.Destination)
+	label := field("mounts", i) + ": " + m.Destination
 	fd := mntFD
 	if b.opensInRuntime(o) {
 		fd = treeSlot(i)
 		b.binds = append(b.binds, i)
 	} else {
-		b.add(why(say(cloneTree(program.CWD(), m.Source, o.recursive, mntFD), "open the source %s of the mount at %s", m.Source, m.Destination), label))
+		b.add(why(say(cloneTree(program.CWD(), m.Source, o.recursive, mntFD), "open the source "+m.Source+" of the mount at "+m.Destination), label))
 	}
 	b.add(b.bindAttributes(fd, o, m.Destination)...)
 	b.place(m.Destination, src.Dir, inRoot, label)
-	b.add(say(attach(fd), "mount %s at %s", m.Source, m.Destination), closeFD(placeFD))
+	b.add(say(attach(fd), "mount "+m.Source+" at "+m.Destination), closeFD(placeFD))
 	if o.propagation != 0 {
 		b.add(why(setAttr(fd, 0, 0, o.propagation, o.propagationRec), "mount propagation"))
 	}
@@ -217,7 +225,7 @@ func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
 	return nil
 }
 
-func treeSlot(i int) program.Slot { return program.Slot(fmt.Sprintf("tree%d", i)) }
+func treeSlot(i int) program.Slot { return program.Slot("tree" + strconv.Itoa(i)) }
 
 // bindAttributes sets what the options ask for on a tree that is not attached
 // yet. Options that take an attribute away count for recursive ones only: a
@@ -226,10 +234,10 @@ func (b *builder) bindAttributes(fd program.Slot, o mountOptions, dest string) [
 	var steps []program.Step
 	if set := o.set; set != 0 || o.clear&unix.MOUNT_ATTR__ATIME != 0 {
 		clear := o.clear & unix.MOUNT_ATTR__ATIME
-		steps = append(steps, say(setAttr(fd, set, clear, 0, false), "set the options of the mount at %s", dest))
+		steps = append(steps, say(setAttr(fd, set, clear, 0, false), "set the options of the mount at "+dest))
 	}
 	if o.rset != 0 || o.rclear != 0 {
-		steps = append(steps, say(setAttr(fd, o.rset, o.rclear, 0, true), "set the recursive options of the mount at %s", dest))
+		steps = append(steps, say(setAttr(fd, o.rset, o.rclear, 0, true), "set the recursive options of the mount at "+dest))
 	}
 	return steps
 }
@@ -249,11 +257,11 @@ func (b *builder) openTrees() []program.Step {
 		o, _ := parseOptions(i, m) // it went well before
 		fd := treeSlot(i)
 		steps = append(steps,
-			why(say(cloneTree(program.CWD(), m.Source, o.recursive, fd), "open the source %s of the mount at %s", m.Source, m.Destination), fmt.Sprintf("mounts[%d]", i)),
+			why(say(cloneTree(program.CWD(), m.Source, o.recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), field("mounts", i)),
 			why(setAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"),
 		)
 		if ns, ok := b.f.IDMaps[i]; ok && o.idmap {
-			steps = append(steps, why(say(idmap(fd, ns, o.idmapRec), "map the ids of the mount at %s", m.Destination), fmt.Sprintf("mounts[%d]: idmap", i)))
+			steps = append(steps, why(say(idmap(fd, ns, o.idmapRec), "map the ids of the mount at "+m.Destination), field("mounts", i)+": idmap"))
 		}
 	}
 	return steps
@@ -274,7 +282,7 @@ func idmap(mnt, ns program.Slot, recursive bool) program.Step {
 func (b *builder) place(dest string, dir bool, resolve uint64, label string) {
 	open := openat2(rootFD, dest, cloexecPath, resolve, placeFD)
 	open.Why = label
-	open.Say = fmt.Sprintf("find %s in the root", dest)
+	open.Say = "find " + dest + " in the root"
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
 	open.Else = makePath(dest, dir, resolve)
 	b.add(open)
@@ -297,11 +305,11 @@ func makePath(dest string, dir bool, resolve uint64) []program.Step {
 		if last && !dir {
 			make = program.Step{Call: "mknodat", Args: []program.Arg{program.FD(parent), program.String(name), program.Octal(unix.S_IFREG | 0o644), program.Int(0)}, Tolerate: []syscall.Errno{syscall.EEXIST}}
 		}
-		make.Say = fmt.Sprintf("make %s in the root", dest)
+		make.Say = "make " + dest + " in the root"
 		steps = append(steps, make)
 		if k > 0 {
 			steps = append(steps, closeFD(up))
 		}
 	}
-	return append(steps, say(openat2(rootFD, dest, cloexecPath, resolve, placeFD), "find %s in the root", dest))
+	return append(steps, say(openat2(rootFD, dest, cloexecPath, resolve, placeFD), "find "+dest+" in the root"))
 }

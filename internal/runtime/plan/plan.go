@@ -76,7 +76,7 @@ type Facts struct {
 // that is moved by another costs a grace period of all CPUs. After pivot_root
 // nothing of the host is in reach, and only then privileges are dropped.
 func Start(in Input, f Facts) (*program.Program, error) {
-	b := &builder{in: in, f: f, cfg: in.Config, proc: in.Config.Process, entering: false}
+	b := &builder{in: in, f: f, cfg: in.Config, proc: in.Config.Process, steps: make([]program.Step, 0, 512)}
 	if err := b.prepare(); err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func (b *builder) limits() error {
 			hard, soft = have.Max, min(soft, have.Max)
 			label += fmt.Sprintf("; the runtime's own limit is %d", have.Max)
 		}
-		b.add(why(say(program.Step{Call: "prlimit64", Args: []program.Arg{
+		b.add(why(sayf(program.Step{Call: "prlimit64", Args: []program.Arg{
 			program.Int(0), program.Named(uint64(n), r.Type),
 			program.Struct(words(soft, hard), func() string { return fmt.Sprintf("soft %d, hard %d", soft, hard) }),
 			program.Int(0),
@@ -204,8 +204,8 @@ func (b *builder) user() {
 		set.Tolerate = []syscall.Errno{syscall.EPERM} // where the namespace forbids setgroups
 	}
 	b.add(set)
-	b.add(say(program.Step{Call: "setresgid", Args: []program.Arg{program.Int(u.GID), program.Int(u.GID), program.Int(u.GID)}, Why: "process.user.gid"}, "become group %d", u.GID))
-	b.add(say(program.Step{Call: "setresuid", Args: []program.Arg{program.Int(u.UID), program.Int(u.UID), program.Int(u.UID)}, Why: "process.user.uid"}, "become user %d", u.UID))
+	b.add(sayf(program.Step{Call: "setresgid", Args: []program.Arg{program.Int(u.GID), program.Int(u.GID), program.Int(u.GID)}, Why: "process.user.gid"}, "become group %d", u.GID))
+	b.add(sayf(program.Step{Call: "setresuid", Args: []program.Arg{program.Int(u.UID), program.Int(u.UID), program.Int(u.UID)}, Why: "process.user.uid"}, "become user %d", u.UID))
 	b.add(prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(0)))
 }
 
@@ -255,8 +255,8 @@ func (b *builder) directory() {
 	const cwd, top program.Slot = "cwd", "top"
 	b.add(
 		program.Step{Call: "openat", Yield: top, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(cloexecPath|unix.O_DIRECTORY, openFlags), program.Int(0)}},
-		why(say(openat2(top, b.proc.Cwd, cloexecPath|unix.O_DIRECTORY, inRoot, cwd), "chdir to cwd (%q) set in config.json", b.proc.Cwd), "process.cwd; no link of /proc leads out (CVE-2024-21626)"),
-		say(program.Step{Call: "fchdir", Args: []program.Arg{program.FD(cwd)}, Why: "process.cwd"}, "chdir to cwd (%q) set in config.json", b.proc.Cwd),
+		why(sayf(openat2(top, b.proc.Cwd, cloexecPath|unix.O_DIRECTORY, inRoot, cwd), "chdir to cwd (%q) set in config.json", b.proc.Cwd), "process.cwd; no link of /proc leads out (CVE-2024-21626)"),
+		sayf(program.Step{Call: "fchdir", Args: []program.Arg{program.FD(cwd)}, Why: "process.cwd"}, "chdir to cwd (%q) set in config.json", b.proc.Cwd),
 		closeFD(cwd), closeFD(top),
 		program.Step{Call: "getcwd", Args: []program.Arg{program.Buffer("wd", 4096), program.Int(4096)}},
 		program.Step{Call: "check", Args: program.Check("wd", 0xff, '/', uint64(syscall.ENOENT)), Why: "a directory outside of the root has no name here", Say: "current working directory is outside of container mount namespace root -- possible container breakout detected"},
@@ -278,7 +278,7 @@ func (b *builder) lookup() []string {
 		return program.Step{Call: "faccessat2", Args: []program.Arg{program.CWD(), program.String(p), program.Named(unix.X_OK, "X_OK"), program.Flags(unix.AT_EACCESS, atFlags)}, Why: "process.args[0]"}
 	}
 	if strings.Contains(file, "/") {
-		b.add(say(access(file), "exec: %q", file))
+		b.add(sayf(access(file), "exec: %q", file))
 		return []string{file}
 	}
 	var names []string

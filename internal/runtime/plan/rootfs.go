@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +12,24 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/runtime/program"
 )
+
+// underCgroups reports whether a path that is to be protected lies in the
+// cgroup mounts, which come late.
+func (b *builder) underCgroups() bool {
+	for i := range b.cfg.Mounts {
+		m := &b.cfg.Mounts[i]
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		below := path.Clean(m.Destination) + "/"
+		for _, p := range slices.Concat(b.cfg.Linux.MaskedPaths, b.cfg.Linux.ReadonlyPaths) {
+			if strings.HasPrefix(path.Clean(p)+"/", below) || strings.HasPrefix(below, path.Clean(p)+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // protect masks paths and makes others read-only.
 func (b *builder) protect() {
@@ -32,23 +49,22 @@ func (b *builder) protect() {
 		b.add(closeFD(nullFD))
 	}
 	for i, p := range l.ReadonlyPaths {
-		b.add(b.readonlyPath(p, fmt.Sprintf("linux.readonlyPaths[%d]", i)))
+		b.add(b.readonlyPath(p, field("linux.readonlyPaths", i)))
 	}
-	b.readonlyDev()
 }
 
 // mask lays the host's /dev/null over a file, or an empty directory over a
 // directory. A path that does not exist need not be masked.
 func (b *builder) mask(i int, p string) {
 	cover := func(first ...program.Step) []program.Step {
-		return append(first, say(attach(mntFD), "mask %s", p), closeFD(mntFD), closeFD(placeFD))
+		return append(first, say(attach(mntFD), "mask "+p), closeFD(mntFD), closeFD(placeFD))
 	}
 	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	file := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
 	file.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
 	file.Then = cover(cloneTree(program.FD(nullFD), "", false, mntFD))
 	dir := openat2(rootFD, p, cloexecPath|unix.O_DIRECTORY, inRoot, placeFD)
-	dir.Why = fmt.Sprintf("linux.maskedPaths[%d]", i)
+	dir.Why = field("linux.maskedPaths", i)
 	dir.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
 	dir.Then = cover(newFS("tmpfs", "tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}, attr, mntFD)...)
 	dir.Else = []program.Step{file}
@@ -62,8 +78,8 @@ func (b *builder) readonlyPath(p, label string) program.Step {
 	open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
 	open.Then = []program.Step{
 		cloneTree(program.FD(placeFD), "", true, mntFD),
-		say(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make %s read-only", p),
-		say(attach(mntFD), "make %s read-only", p),
+		say(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make "+p+" read-only"),
+		say(attach(mntFD), "make "+p+" read-only"),
 		closeFD(mntFD),
 		closeFD(placeFD),
 	}
@@ -78,7 +94,7 @@ func (b *builder) readonlyDev() {
 		if err == nil && path.Clean(m.Destination) == "/dev" && !o.bind && o.readonly {
 			b.add(
 				openat2(rootFD, "/dev", cloexecPath, inRoot, placeFD),
-				why(setAttr(placeFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), fmt.Sprintf("mounts[%d]: ro", i)),
+				why(setAttr(placeFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), field("mounts", i)+": ro"),
 				closeFD(placeFD),
 			)
 		}
@@ -96,10 +112,10 @@ func (b *builder) cgroupMounts() error {
 		if o.bind || m.Type != "cgroup" && m.Type != "cgroup2" {
 			continue
 		}
-		label := fmt.Sprintf("mounts[%d]: %s", i, m.Destination)
+		label := field("mounts", i) + ": " + m.Destination
 		if b.f.Layout.Unified() || m.Type == "cgroup2" {
 			for _, s := range newFS("cgroup2", "cgroup", nil, o.set|o.rset, mntFD) {
-				b.add(why(say(s, "mount cgroup2 at %s", m.Destination), label))
+				b.add(why(say(s, "mount cgroup2 at "+m.Destination), label))
 			}
 			b.place(m.Destination, true, inRoot, label)
 			b.add(attach(mntFD), closeFD(placeFD), closeFD(mntFD))
@@ -120,7 +136,7 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 		b.add(why(s, label))
 	}
 	b.place(m.Destination, true, inRoot, label)
-	b.add(say(attach(top), "mount the cgroups at %s", m.Destination), closeFD(placeFD))
+	b.add(say(attach(top), "mount the cgroups at "+m.Destination), closeFD(placeFD))
 	for _, h := range b.f.Layout.Hierarchies {
 		if h.V2 {
 			continue
@@ -148,7 +164,7 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 		b.add(
 			program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(top), program.String(name), program.Octal(0o755)}},
 			openat2(top, name, cloexecPath, inRoot, placeFD),
-			say(attach(mntFD), "mount the cgroup of %s at %s", name, m.Destination),
+			say(attach(mntFD), "mount the cgroup of "+name+" at "+m.Destination),
 			closeFD(placeFD), closeFD(mntFD),
 		)
 		if strings.Contains(name, ",") {

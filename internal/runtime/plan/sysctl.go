@@ -81,8 +81,8 @@ func (b *builder) sysctls(proc program.Slot) {
 		value := b.cfg.Linux.Sysctl[key]
 		open := openat2(proc, "sys/"+sysctlPath(key), unix.O_WRONLY|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS, fd)
 		b.add(
-			why(say(open, "set sysctl %s", key), "linux.sysctl"),
-			say(program.Step{Call: "write", Args: []program.Arg{program.FD(fd), program.String(value), program.Int(len(value))}, Why: "linux.sysctl"}, "set sysctl %s to %q", key, value),
+			why(say(open, "set sysctl "+key), "linux.sysctl"),
+			sayf(program.Step{Call: "write", Args: []program.Arg{program.FD(fd), program.String(value), program.Int(len(value))}, Why: "linux.sysctl"}, "set sysctl %s to %q", key, value),
 			closeFD(fd),
 		)
 	}

@@ -86,28 +86,29 @@ func errnos(list []syscall.Errno) []string {
 func (a *Arg) Text() string {
 	switch a.Kind {
 	case KindFlags:
-		return flagText(a.N, a.Names)
+		names, _ := a.more.(*FlagNames)
+		return flagText(a.N, *names)
 	case KindString:
 		return strconv.Quote(short(a.S))
 	case KindFD:
 		return a.S
 	case KindBytes:
-		if a.text != nil {
-			return "{" + a.text() + "}"
+		if d, _ := a.more.(*data); d.text != nil {
+			return "{" + d.text() + "}"
 		}
 		return "{" + a.S + "}"
 	case KindBuffer, KindSlotAddress:
 		return "&" + a.S
 	case KindStrings:
-		q := make([]string, len(a.List))
-		for i, s := range a.List {
+		q := make([]string, len(a.List()))
+		for i, s := range a.List() {
 			q[i] = strconv.Quote(short(s))
 		}
 		return "[" + strings.Join(q, ", ") + "]"
 	case KindFDMsg:
-		return fmt.Sprintf("{SCM_RIGHTS %s, %q}", a.S, a.Data)
+		return fmt.Sprintf("{SCM_RIGHTS %s, %q}", a.S, a.Data())
 	case KindFilter:
-		return fmt.Sprintf("{%d instructions}", len(a.Data)/8)
+		return fmt.Sprintf("{%d instructions}", len(a.Data())/8)
 	default:
 		switch {
 		case a.S == "o":
@@ -131,7 +132,7 @@ func short(s string) string {
 	return s
 }
 
-func flagText(n uint64, names []Flag) string {
+func flagText(n uint64, names FlagNames) string {
 	if n == 0 {
 		return "0"
 	}

@@ -166,7 +166,25 @@ func (d *Dir) file() string { return filepath.Join(d.Path, "state.json") }
 
 // Save writes the record.
 func (d *Dir) Save(r *Record) error {
-	return atomicfile.Write(d.file(), r.encode(), atomicfile.Options{})
+	// The holder of the lock is the only writer: no need for a name of chance.
+	fresh := filepath.Join(d.Path, atomicfile.TempPrefix+"state")
+	fd, err := unix.Open(fresh, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	b := r.encode()
+	n, err := unix.Write(fd, b)
+	_ = unix.Close(fd)
+	if err == nil && n != len(b) {
+		err = unix.ENOSPC
+	}
+	if err == nil {
+		err = unix.Rename(fresh, d.file())
+	}
+	if err != nil {
+		return fmt.Errorf("save the state: %w", err)
+	}
+	return nil
 }
 
 // Load reads the record. A container whose maker died before the first one
