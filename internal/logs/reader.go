@@ -30,7 +30,8 @@ type ReadOptions struct {
 	Done <-chan struct{}
 }
 
-// Reader reads a log. It serves one goroutine.
+// Reader reads a log. It serves one goroutine. A reader that follows more
+// slowly than the writer goes round its ring misses what was removed.
 type Reader struct {
 	dir     string
 	o       ReadOptions

@@ -337,3 +337,35 @@ func TestAbortedAttaches(t *testing.T) {
 		t.Errorf("%d clients, %d descriptors of %d at first, %v", st.Clients, count(), before, err)
 	}
 }
+
+// A client that reads nothing does not keep the shim from leaving, and still
+// gets all that was read from the container, in order.
+func TestStuckClientAtTheEnd(t *testing.T) {
+	r := fakeRig(t)
+	cfg := r.config("seq 0 1000000")
+	s, a := client(t, shim.Attach{Stdout: true})
+	c := run(t, r, cfg, a)
+	_ = a.File.Close()
+	select {
+	case <-c.Exited():
+		t.Fatal("the client held nothing up")
+	case <-time.After(300 * time.Millisecond):
+	}
+	begin := time.Now()
+	if err := c.Signal(t.Context(), 9, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if e := gone(t, c, cfg); e.Code != 137 || time.Since(begin) > 5*time.Second {
+		t.Errorf("exit %+v after %v", e, time.Since(begin))
+	}
+	got := s.all(t)
+	lines := strings.Split(got, "\n")
+	last := lines[len(lines)-1] // perhaps a part of one
+	if diff := cmp.Diff(numbered(len(lines)-1), lines[:len(lines)-1]); diff != "" {
+		t.Errorf("not in order: %.300s", diff)
+	}
+	in := logged(t, cfg)
+	if len(in) < len(lines)-1 || last != "" && in[len(in)-1] != last {
+		t.Errorf("the client got %d lines and %q, the log has %d", len(lines)-1, last, len(in))
+	}
+}
