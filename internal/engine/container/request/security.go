@@ -91,7 +91,7 @@ func checkSecurity(_ *api.Config, h *api.HostConfig) error {
 // (CVE-2022-0811).
 func checkSysctls(h *api.HostConfig) error {
 	for name, value := range h.Sysctls {
-		if strings.ContainsAny(value, "\n\r\x00+") && !strings.HasPrefix(name, "net.") || strings.ContainsAny(value, "\n\r\x00") {
+		if strings.ContainsAny(value, "\n\r\x00+") && !isNetSysctl(name) || strings.ContainsAny(value, "\n\r\x00") {
 			return errdefs.New(errdefs.Invalid, "invalid value %q of sysctl %s", value, name)
 		}
 		switch {
@@ -122,7 +122,9 @@ func isIPCSysctl(name string) bool {
 	return strings.HasPrefix(name, "fs.mqueue.") && isSysctlName(name)
 }
 
-func isNetSysctl(name string) bool { return strings.HasPrefix(name, "net.") && isSysctlName(name) }
+func isNetSysctl(name string) bool {
+	return (strings.HasPrefix(name, "net.") || strings.HasPrefix(name, "net/")) && isSysctlName(name)
+}
 
 // isSysctlName admits words joined by single dots. A slash, which separates
 // the parts where an interface's name holds a dot, is admitted likewise.
