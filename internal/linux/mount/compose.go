@@ -104,7 +104,7 @@ func (r *Root) check() error {
 func (r *Root) openLayers(open func(Layer) (int, error)) (fds []int, err error) {
 	userNS := -1
 	if len(r.UIDMap) > 0 {
-		if userNS, err = userNamespace(r.UIDMap, r.GIDMap); err != nil {
+		if userNS, err = UserNamespace(r.UIDMap, r.GIDMap); err != nil {
 			return nil, err
 		}
 		defer unix.Close(userNS)

@@ -22,7 +22,7 @@ func CanIDMap(path string, recursive bool) error {
 	}
 	defer unix.Close(tree)
 	ids := []IDMap{{Container: 0, Host: 1 << 30, Size: 1 << 16}} // any that is not the identity
-	ns, err := userNamespace(ids, ids)
+	ns, err := UserNamespace(ids, ids)
 	if err != nil {
 		return fmt.Errorf("idmap %s: %w", path, err)
 	}

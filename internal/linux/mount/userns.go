@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userNamespace returns a descriptor of a new user namespace with the given
+// UserNamespace returns a descriptor of a new user namespace with the given
 // mappings: what an idmapped mount is told them by. There is no other way to
 // make one than a process inside it. A copy of this process does, which only
 // sleeps until it is killed; to start a program would cost many times as much.
-func userNamespace(uids, gids []IDMap) (int, error) {
+func UserNamespace(uids, gids []IDMap) (int, error) {
 	// The child dies with this thread, so it must stay until all is done.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

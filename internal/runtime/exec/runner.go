@@ -89,6 +89,11 @@ func (r *runner) one(s *program.Step) (int, error) {
 			return 0, errors.Join(r.child.Await(Release), err)
 		}
 		return 0, nil
+	case "user_namespace":
+		return userNamespace(s.Args[0].S, s.Args[1].S)
+	case "idmap_mount":
+		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.slots[program.Slot(s.Args[1].S)])}
+		return 0, unix.MountSetattr(r.slots[program.Slot(s.Args[0].S)], "", uint(s.Args[2].N), &attr)
 	case "record", "hook", "cgroup":
 		pid := 0
 		if r.child != nil {

@@ -208,6 +208,9 @@ func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: the source %q is not known", i, m.Source)
 	}
 	label := field("mounts", i) + ": " + m.Destination
+	if err := b.checkIDMap(i, m, o); err != nil {
+		return err
+	}
 	fd := mntFD
 	if b.opensInRuntime(o) {
 		fd = treeSlot(i)
@@ -252,6 +255,7 @@ func (b *builder) opensInRuntime(o mountOptions) bool {
 // openTrees are the steps of the runtime that open sources for the child.
 func (b *builder) openTrees() []program.Step {
 	var steps []program.Step
+	made := map[string]program.Slot{}
 	for _, i := range b.binds {
 		m := &b.cfg.Mounts[i]
 		o, _ := parseOptions(i, m) // it went well before
@@ -260,20 +264,9 @@ func (b *builder) openTrees() []program.Step {
 			why(say(cloneTree(program.CWD(), m.Source, o.recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), field("mounts", i)),
 			why(setAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"),
 		)
-		if ns, ok := b.f.IDMaps[i]; ok && o.idmap {
-			steps = append(steps, why(say(idmap(fd, ns, o.idmapRec), "map the ids of the mount at "+m.Destination), field("mounts", i)+": idmap"))
-		}
+		steps = append(steps, b.idmap(i, m, o, fd, made)...)
 	}
 	return steps
-}
-
-// idmap shows the files of a mount with the ids of a user namespace.
-func idmap(mnt, ns program.Slot, recursive bool) program.Step {
-	flags := uint64(unix.AT_EMPTY_PATH)
-	if recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	return program.Step{Call: "idmap_mount", Args: []program.Arg{program.FD(mnt), program.FD(ns), program.Flags(flags, atFlags)}}
 }
 
 // place yields the place of a mount in slot placeFD. What is missing on the

@@ -59,9 +59,6 @@ type Facts struct {
 	Arch string
 	// Home is the home directory of the process's user, "" if it has none.
 	Home string
-	// IDMaps holds, for each idmapped mount by its place in the configuration,
-	// the slot of a user namespace with its mapping.
-	IDMaps map[int]program.Slot
 }
 
 // Start returns the program that creates a container.

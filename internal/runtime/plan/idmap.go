@@ -1,0 +1,70 @@
+package plan
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/runtime/program"
+)
+
+// checkIDMap refuses a mapped mount for which there is no mapping.
+func (b *builder) checkIDMap(i int, m *specs.Mount, o mountOptions) error {
+	if !o.idmap {
+		return nil
+	}
+	uids, gids := b.idMappings(m)
+	if len(uids) == 0 || len(gids) == 0 {
+		return errdefs.New(errdefs.Invalid, "mounts[%d]: idmap mount without UID/GID mappings, and the container has no user namespace of its own", i)
+	}
+	return nil
+}
+
+// idMappings returns a mount's mappings; without any, those of the container.
+func (b *builder) idMappings(m *specs.Mount) (uids, gids []specs.LinuxIDMapping) {
+	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+		return m.UIDMappings, m.GIDMappings
+	}
+	return b.cfg.Linux.UIDMappings, b.cfg.Linux.GIDMappings
+}
+
+// idmap are the runtime's steps that show a tree with mapped ids. The kernel
+// is told a mapping by a user namespace that has it; mounts with the same one
+// share it. made holds the namespaces that earlier steps yielded.
+func (b *builder) idmap(i int, m *specs.Mount, o mountOptions, tree program.Slot, made map[string]program.Slot) []program.Step {
+	if !o.idmap {
+		return nil
+	}
+	uids, gids := b.idMappings(m)
+	u, g := mapLines(uids), mapLines(gids)
+	var steps []program.Step
+	ns, ok := made[u+"/"+g]
+	if !ok {
+		ns = program.Slot("idmap" + strconv.Itoa(i))
+		made[u+"/"+g] = ns
+		steps = append(steps, program.Step{
+			Call: "user_namespace", Yield: ns, Why: "an idmapped mount is told its mapping by a user namespace",
+			Args: []program.Arg{program.String(u), program.String(g)},
+		})
+	}
+	flags := uint64(unix.AT_EMPTY_PATH)
+	if o.idmapRec {
+		flags |= unix.AT_RECURSIVE
+	}
+	return append(steps, program.Step{
+		Call: "idmap_mount", Why: field("mounts", i) + ": idmap", Say: "map the ids of the mount at " + m.Destination,
+		Args: []program.Arg{program.FD(tree), program.FD(ns), program.Flags(flags, atFlags)},
+	})
+}
+
+// mapLines returns mappings as the kernel's uid_map has them.
+func mapLines(list []specs.LinuxIDMapping) string {
+	var lines []string
+	for _, m := range list {
+		lines = append(lines, strconv.FormatUint(uint64(m.ContainerID), 10)+" "+strconv.FormatUint(uint64(m.HostID), 10)+" "+strconv.FormatUint(uint64(m.Size), 10))
+	}
+	return strings.Join(lines, "\n")
+}
