@@ -68,6 +68,7 @@ func commands() []command {
 		{"ps", "[--format table|json] ID [PS OPTION...]", "list the processes of a container", (*app).ps},
 		{"pause", "ID", "freeze all processes of a container", (*app).pause},
 		{"resume", "ID", "thaw them", (*app).resume},
+		{"update", "--resources FILE|- ID", "change the resources of a container", (*app).update},
 		{"explain", "[--format text|json] [--bundle DIR] [ID]", "print the kernel steps of a start", (*app).explain},
 		{"spec", "[--bundle DIR]", "write an example config.json", (*app).spec},
 		{"features", "", "print what this runtime can do as JSON", (*app).features},

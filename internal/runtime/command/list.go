@@ -7,12 +7,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	osexec "os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/container"
@@ -169,4 +173,37 @@ func (a *app) live(args []string) (*state.Record, state.Status, error) {
 	}
 	status, err := dir.Status(rec)
 	return rec, status, err
+}
+
+// update changes the resources of a container to those of a JSON document.
+func (a *app) update(_ context.Context, args []string) error {
+	var file string
+	rest, err := flagSet{text("resources r", &file)}.parse(args, true)
+	if err != nil {
+		return err
+	}
+	if file == "" {
+		return errdefs.New(errdefs.NotImplemented, "update: only --resources FILE is supported yet")
+	}
+	rec, status, err := a.live(rest)
+	if err != nil {
+		return err
+	}
+	if status == state.Stopped {
+		return errdefs.New(errdefs.Conflict, "container not running")
+	}
+	var r specs.LinuxResources
+	in := io.Reader(a.stdin)
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return fmt.Errorf("read the resources: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&r); err != nil {
+		return errdefs.New(errdefs.Invalid, "read the resources: %w", err)
+	}
+	return container.Update(rec, &r)
 }

@@ -532,3 +532,65 @@ func TestForegroundSignals(t *testing.T) {
 		t.Errorf("got %q, %v", b[:n], err)
 	}
 }
+
+// TestPod starts a container in the user and network namespace of another, and
+// its own pid namespace made in there; a third joins all of them.
+func TestPod(t *testing.T) {
+	userNS := func(c *specs.Spec) {
+		c.Root.Readonly = false
+		c.Linux.Namespaces = append(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		c.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 65536}}
+		c.Linux.GIDMappings = c.Linux.UIDMappings
+	}
+	m := newMachine(t, userNS)
+	if out, err := exec.Command("chown", "-R", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	reachable(t, m.rootfs)
+	infra := m.background("sleep", "1000")
+	var s struct{ PID int }
+	if err := json.Unmarshal([]byte(m.must("state", infra)), &s); err != nil {
+		t.Fatal(err)
+	}
+	ns := func(name string) string { return "/proc/" + strconv.Itoa(s.PID) + "/ns/" + name }
+	m.configure(func(c *specs.Spec) {
+		c.Linux.CgroupsPath += "-2"
+		for i := range c.Linux.Namespaces {
+			switch n := &c.Linux.Namespaces[i]; n.Type {
+			case specs.UserNamespace:
+				n.Path = ns("user")
+			case specs.NetworkNamespace:
+				n.Path = ns("net")
+			default:
+			}
+		}
+	})
+	network, _ := os.Readlink(ns("net"))
+	want := "0\n 0 200000 65536\n" + network + "\n1\nCapEff:\t0000000020000420\n1\n"
+	if got := m.sh("id -u; tr -s ' ' </proc/self/uid_map; readlink /proc/self/ns/net; echo $$; grep CapEff /proc/self/status; awk '{print $1}' /proc/1/stat"); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	m.configure(func(c *specs.Spec) {
+		for i := range c.Linux.Namespaces {
+			if n := &c.Linux.Namespaces[i]; n.Type == specs.PIDNamespace {
+				n.Path = ns("pid")
+			}
+		}
+	})
+	if got := m.sh("readlink /proc/self/ns/pid; test $$ -gt 1 && echo shared"); !strings.HasSuffix(got, "shared\n") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	m := newMachine(t, nil)
+	id := m.background("sleep", "1000")
+	cmd := m.command("update", "--resources", "-", id)
+	cmd.Stdin = strings.NewReader(`{"memory":{"limit":67108864},"pids":{"limit":9}}`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := m.must("exec", id, "cat", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"); got != "9\n67108864\n" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,13 +1,18 @@
 package container
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/exec"
 	"lade/internal/runtime/plan"
@@ -30,10 +35,17 @@ type ExecOptions struct {
 // Exec starts a process in a container, up to the point where the child needs
 // the runtime no more. Executed must follow.
 func Exec(store state.Store, o ExecOptions) (*Process, error) {
-	// The thread that joins the container's pid namespace is of no use to
-	// anyone else afterwards: it ends with this goroutine.
-	runtime.LockOSThread()
-	e, err := planExec(store, o)
+	p, err := execIn(store, o, false)
+	if errors.Is(err, unix.EBUSY) {
+		// A v2 cgroup that hands controllers on takes no processes: the
+		// container's first process has moved further down.
+		p, err = execIn(store, o, true)
+	}
+	return p, err
+}
+
+func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
+	e, err := planExec(store, o, follow)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +76,7 @@ func Exec(store state.Store, o ExecOptions) (*Process, error) {
 
 // ExplainExec returns the program that Exec would carry out.
 func ExplainExec(store state.Store, o ExecOptions) (*program.Program, error) {
-	e, err := planExec(store, o)
+	e, err := planExec(store, o, false)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +89,7 @@ type entry struct {
 	process *specs.Process
 }
 
-func planExec(store state.Store, o ExecOptions) (*entry, error) {
+func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 	dir, err := store.Open(o.ID)
 	if err != nil {
 		return nil, err
@@ -111,6 +123,11 @@ func planExec(store state.Store, o ExecOptions) (*entry, error) {
 	if !hasEnv(proc.Env, "HOME") {
 		facts.Home = home(fmt.Sprintf("/proc/%d/root", rec.PID), proc.User.UID)
 	}
+	if follow {
+		if rec.Cgroup, err = initCgroup(rec); err != nil {
+			return nil, err
+		}
+	}
 	prog, err := plan.Exec(plan.Entry{
 		Input:  plan.Input{ID: o.ID, Bundle: rec.Bundle, Config: b.Config, Keep: o.Keep},
 		Cgroup: rec.Cgroup,
@@ -119,4 +136,31 @@ func planExec(store state.Store, o ExecOptions) (*entry, error) {
 		return nil, err
 	}
 	return &entry{program: prog, record: rec, process: proc}, nil
+}
+
+// initCgroup returns the container's cgroups with the v2 one replaced by that
+// in which its first process is now.
+func initCgroup(rec *state.Record) (cgroup.Group, error) {
+	g := cgroup.Group{Dirs: slices.Clone(rec.Cgroup.Dirs)}
+	l, err := cgroup.Detect()
+	if err != nil {
+		return g, err
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", rec.PID))
+	if err != nil {
+		return g, fmt.Errorf("find the container's cgroup: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::/")
+		if !ok {
+			continue
+		}
+		for _, h := range l.Hierarchies {
+			i := slices.IndexFunc(g.Dirs, func(d cgroup.Dir) bool { return d.V2 })
+			if h.V2 && i >= 0 {
+				g.Dirs[i].Path = filepath.Join(h.Mount, path)
+			}
+		}
+	}
+	return g, nil
 }

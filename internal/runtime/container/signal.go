@@ -8,9 +8,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 	"lade/internal/runtime/state"
 )
 
@@ -228,4 +230,17 @@ func waitEnd(ctx context.Context, fd int) error {
 			return nil
 		}
 	}
+}
+
+// Update changes the resources of a running container.
+func Update(rec *state.Record, r *specs.LinuxResources) error {
+	l, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	steps, err := l.Update(rec.Cgroup, r)
+	if err != nil {
+		return err
+	}
+	return cgroup.Do(steps)
 }

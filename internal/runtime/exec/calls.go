@@ -12,6 +12,8 @@ func number(name string) (uintptr, bool) {
 		return unix.SYS_CAPSET, true
 	case "chdir":
 		return unix.SYS_CHDIR, true
+	case "clone3":
+		return unix.SYS_CLONE3, true
 	case "close":
 		return unix.SYS_CLOSE, true
 	case "close_range":

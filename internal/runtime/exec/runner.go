@@ -82,6 +82,8 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, unix.Mkdir(s.Args[0].S, uint32(s.Args[1].N))
 	case "await":
 		return 0, r.child.Await(byte(s.Args[1].N))
+	case "adopt":
+		return 0, r.child.adopt()
 	case "release":
 		err := unix.Sendto(r.child.sock, []byte{Release}, unix.MSG_NOSIGNAL, nil)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
 	"syscall"
 	"unsafe"
 
@@ -64,6 +65,10 @@ func Start(p *program.Program, o Options) (*Child, error) {
 	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do}
 	defer r.close()
 	maps.Copy(r.slots, o.FDs)
+	if slices.ContainsFunc(p.Before, func(s program.Step) bool { return s.Call == "setns" }) {
+		// For good: no other goroutine may find itself in those namespaces.
+		runtime.LockOSThread()
+	}
 	if err := r.all(p.Before); err != nil {
 		return nil, err
 	}
@@ -217,6 +222,27 @@ func (c *Child) Executed() error {
 		return stepError(c.prog, c.low.step(m.op), m.errno)
 	}
 	return nil
+}
+
+// adopt takes the child's child in the child's place, which ends.
+func (c *Child) adopt() error {
+	m, err := receive(c.sock)
+	switch {
+	case err != nil:
+		return fmt.Errorf("hear from the child: %w", err)
+	case m.kind == 'e':
+		return stepError(c.prog, c.low.step(m.op), m.errno)
+	case m.kind != 'p' || m.call == 0:
+		return fmt.Errorf("%s: the child ended before it had a child", c.prog.Name)
+	}
+	fd, err := unix.PidfdOpen(int(m.call), 0)
+	if err != nil {
+		return fmt.Errorf("open the child's child: %w", err)
+	}
+	_, err = c.Wait()
+	_ = unix.Close(c.PidFD)
+	c.PID, c.PidFD, c.done = int(m.call), fd, false
+	return err
 }
 
 // Kill ends the child and reaps it.

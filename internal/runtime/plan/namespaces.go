@@ -147,7 +147,9 @@ func (b *builder) meet() {
 		}
 		b.joinV1(d.Path)
 	}
-	b.cgroupNamespace()
+	if b.joins[unix.CLONE_NEWUSER] == "" {
+		b.cgroupNamespace()
+	}
 }
 
 // await reads the runtime's release.
@@ -225,7 +227,7 @@ func (b *builder) joinNamespaces() {
 		return
 	}
 	b.becomeRoot()
-	if flags := b.newNS &^ (unix.CLONE_NEWUSER | unix.CLONE_NEWCGROUP); flags != 0 {
+	if flags := b.newNS; flags != 0 {
 		b.do("new namespaces belong to the user namespace that was joined", "unshare", program.Flags(flags, cloneFlags))
 		if flags&unix.CLONE_NEWPID != 0 {
 			b.again()
@@ -248,7 +250,8 @@ func (b *builder) again() {
 			{Call: "exit_group", Args: []program.Arg{program.Int(0)}},
 		},
 	})
-	b.prog.Beside = append(b.prog.Beside, program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child of the child is the container's"})
+	b.recloned = true
+	b.await("the record of the container is made")
 	b.add(why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
 }
 

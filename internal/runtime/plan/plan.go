@@ -117,6 +117,7 @@ type builder struct {
 	entering bool              // into a running container
 	met      bool              // the child has met the runtime's release
 	binds    []int             // mounts whose trees the runtime opens
+	recloned bool              // the child's child becomes the container's process
 }
 
 func (b *builder) add(steps ...program.Step) { b.steps = append(b.steps, steps...) }
@@ -171,6 +172,12 @@ func (b *builder) runtimeSide() {
 	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, cloneFlags)}, Why: "linux.namespaces"}
 	p.Beside = append(p.Beside, beside...)
 	p.Beside = append(p.Beside, b.mappings()...)
+	if b.recloned {
+		p.Beside = append(p.Beside,
+			program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the cgroups are made"},
+			program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child's child is the container's process"},
+		)
+	}
 	p.Beside = append(p.Beside, b.score()...)
 	p.Beside = append(p.Beside,
 		program.Step{Call: "record", Args: []program.Arg{program.String("created")}, Why: "the process is on disk before it can do anything"})

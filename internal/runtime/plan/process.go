@@ -302,13 +302,14 @@ func (b *builder) lookup() []string {
 	return names
 }
 
+// lookupPath returns PATH; where it is not set, what shells take then.
 func lookupPath(env []string) string {
 	for _, e := range slices.Backward(env) {
 		if p, ok := strings.CutPrefix(e, "PATH="); ok {
 			return p
 		}
 	}
-	return ""
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 }
 
 // execute tries the names in turn, as execvp does.
