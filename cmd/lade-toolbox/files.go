@@ -18,8 +18,6 @@ import (
 	corecat "github.com/u-root/u-root/pkg/core/cat"
 	corechmod "github.com/u-root/u-root/pkg/core/chmod"
 	corecp "github.com/u-root/u-root/pkg/core/cp"
-	corefind "github.com/u-root/u-root/pkg/core/find"
-	corels "github.com/u-root/u-root/pkg/core/ls"
 	coremkdir "github.com/u-root/u-root/pkg/core/mkdir"
 	coremktemp "github.com/u-root/u-root/pkg/core/mktemp"
 	coremv "github.com/u-root/u-root/pkg/core/mv"
@@ -37,15 +35,13 @@ func base64Cmd(args []string) error { return uroot(corebase64.New(), args) }
 func cat(args []string) error       { return uroot(corecat.New(), args) }
 func chmod(args []string) error     { return uroot(corechmod.New(), args) }
 func cp(args []string) error        { return uroot(corecp.New(), args) }
-func findCmd(args []string) error   { return uroot(corefind.New(), args) }
-func ls(args []string) error        { return uroot(corels.New(), args) }
 func mkdir(args []string) error     { return uroot(coremkdir.New(), args) }
 func mktemp(args []string) error    { return uroot(coremktemp.New(), args) }
 func mv(args []string) error        { return uroot(coremv.New(), args) }
 func rm(args []string) error        { return uroot(corerm.New(), args) }
 func touch(args []string) error     { return uroot(coretouch.New(), args) }
 
-func basename(args []string) error {
+func basename(w io.Writer, args []string) error {
 	if len(args) == 0 {
 		return usage("missing operand")
 	}
@@ -53,13 +49,13 @@ func basename(args []string) error {
 	if len(args) > 1 && b != args[1] {
 		b = strings.TrimSuffix(b, args[1])
 	}
-	fmt.Println(b)
+	_, _ = fmt.Fprintln(w, b)
 	return nil
 }
 
-func dirname(args []string) error {
+func dirname(w io.Writer, args []string) error {
 	for _, a := range args {
-		fmt.Println(filepath.Dir(strings.TrimRight(a, "/")))
+		_, _ = fmt.Fprintln(w, filepath.Dir(strings.TrimRight(a, "/")))
 	}
 	return nil
 }
@@ -178,7 +174,7 @@ func ln(args []string) error {
 	}
 	to := rest[len(rest)-1]
 	st, err := os.Stat(to)
-	into := err == nil && st.IsDir() && !o.has('T') && !(o.has('n') && isLink(to))
+	into := err == nil && st.IsDir() && !o.has('T') && (!o.has('n') || !isLink(to))
 	if len(rest) > 2 && !into {
 		return usage("%s is not a directory", to)
 	}

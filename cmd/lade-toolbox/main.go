@@ -11,6 +11,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,7 @@ func table() map[string]command {
 		"true": func([]string) error { return nil }, "false": func([]string) error { return status(1) },
 
 		"cat": cat, "base64": base64Cmd, "chmod": chmod, "cp": cp, "find": findCmd, "ls": ls, "mkdir": mkdir, "mktemp": mktemp, "mv": mv, "rm": rm, "touch": touch,
-		"basename": basename, "chgrp": chgrp, "chown": chown, "dd": dd, "df": df, "dirname": dirname, "du": du, "ln": ln, "mkfifo": mkfifo, "pwd": pwd,
+		"basename": onStdout(basename), "chgrp": chgrp, "chown": chown, "dd": dd, "df": df, "dirname": onStdout(dirname), "du": du, "ln": ln, "mkfifo": mkfifo, "pwd": pwd,
 		"readlink": readlink, "realpath": realpath, "rmdir": rmdir, "stat": stat, "sync": syncCmd, "truncate": truncate,
 
 		"cut": cut, "grep": grep, "egrep": grep, "fgrep": fgrep, "head": head, "md5sum": sum("md5"), "sed": sed, "seq": seq, "sha256sum": sum("sha256"), "sha512sum": sum("sha512"),
@@ -81,8 +82,8 @@ func table() map[string]command {
 
 		"gunzip": gunzip, "gzip": gzipCmd, "tar": tarCmd, "zcat": zcat,
 
-		"clear": clearCmd, "date": date, "env": env, "free": free, "hostname": hostname, "id": id, "kill": kill, "mount": mount, "nproc": nproc, "pidof": pidof, "printenv": printenv,
-		"ps": ps, "sleep": sleep, "timeout": timeout, "tty": tty, "umount": umount, "uname": uname, "uptime": uptime, "which": which, "whoami": whoami, "xargs": xargs,
+		"clear": clearCmd, "date": date, "env": env, "free": free, "hostname": onStdout(hostname), "id": onStdout(id), "kill": kill, "mount": mount, "nproc": onStdout(nproc), "pidof": pidof, "printenv": printenv,
+		"ps": ps, "sleep": sleep, "timeout": timeout, "tty": tty, "umount": umount, "uname": onStdout(uname), "uptime": uptime, "which": which, "whoami": onStdout(whoami), "xargs": xargs,
 
 		"ip": ip, "nc": nc, "nslookup": nslookup, "ping": ping, "wget": wget,
 	}
@@ -107,6 +108,42 @@ func names() []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// quick is a command that only says something. The shell runs it in place if
+// it is this program's: a process would take longer than the answer.
+type quick func(w io.Writer, args []string) error
+
+func onStdout(q quick) command {
+	return func(args []string) error { return q(os.Stdout, args) }
+}
+
+// quickly returns the quick commands.
+func quickly(name string) quick {
+	switch name {
+	case "basename":
+		return basename
+	case "dirname":
+		return dirname
+	case "hostname":
+		return hostname
+	case "id":
+		return id
+	case "nproc":
+		return nproc
+	case "uname":
+		return uname
+	case "whoami":
+		return whoami
+	}
+	return nil
+}
+
+// isSelf reports whether the program at path is this one.
+func isSelf(path string) bool {
+	a, err1 := os.Stat(path)
+	b, err2 := os.Stat("/proc/self/exe")
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // usageError is an error of whoever typed the command.

@@ -107,9 +107,9 @@ func shell(args []string) error {
 }
 
 // newRunner returns an interpreter that works on this process's own streams.
-func newRunner(params []string, last map[syntax.Pos]bool) (*interp.Runner, error) {
+func newRunner(params []string, t *traps, last map[syntax.Pos]bool) (*interp.Runner, error) {
 	r, err := interp.New(
-		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.Params(params...),
+		interp.StdIO(os.Stdin, os.Stdout, os.Stderr), interp.Params(params...), interp.CallHandler(t.call),
 		interp.ExecHandlers(func(next interp.ExecHandlerFunc) interp.ExecHandlerFunc { return execer(next, last) }),
 	)
 	if err != nil {
@@ -134,6 +134,12 @@ func execer(next interp.ExecHandlerFunc, last map[syntax.Pos]bool) interp.ExecHa
 			}
 			fmt.Fprintf(hc.Stderr, "sh: %s: %s\n", args[0], says)
 			return interp.ExitStatus(code)
+		}
+		if q := quickly(args[0]); q != nil && isSelf(path) {
+			if q(hc.Stdout, args[1:]) != nil {
+				return interp.ExitStatus(1)
+			}
+			return nil
 		}
 		if last[hc.Pos] {
 			replace(hc, path, args) // returns only if it cannot
@@ -170,13 +176,15 @@ func environ(e expand.Environ) []string {
 }
 
 // lastCommands returns the places of commands after which the shell has
-// nothing more to do: the last command, and those of the exec builtin. A trap
-// is something to do.
+// nothing more to do: the last command, and those of the exec builtin. A shell
+// that has a trap to run, a background command, or bytes to feed to somebody
+// (a here document, a process substitution) does have something to do: these
+// are goroutines.
 func lastCommands(f *syntax.File) map[syntax.Pos]bool {
 	last := map[syntax.Pos]bool{}
 	for i, stmt := range f.Stmts {
 		call, ok := stmt.Cmd.(*syntax.CallExpr)
-		if !ok || stmt.Negated || stmt.Background || stmt.Coprocess || len(call.Args) == 0 {
+		if !ok || stmt.Negated || len(call.Args) == 0 {
 			continue
 		}
 		if i == len(f.Stmts)-1 || call.Args[0].Lit() == "exec" {
@@ -184,12 +192,23 @@ func lastCommands(f *syntax.File) map[syntax.Pos]bool {
 			last[call.Args[0].Pos()] = true
 		}
 	}
+	busy := false
 	syntax.Walk(f, func(n syntax.Node) bool {
-		if c, ok := n.(*syntax.CallExpr); ok && len(c.Args) > 0 && c.Args[0].Lit() == "trap" {
-			clear(last)
+		switch n := n.(type) {
+		case *syntax.CallExpr:
+			busy = busy || len(n.Args) > 0 && n.Args[0].Lit() == "trap"
+		case *syntax.Stmt:
+			busy = busy || n.Background || n.Coprocess
+		case *syntax.Redirect:
+			busy = busy || n.Hdoc != nil || n.Op == syntax.WordHdoc
+		case *syntax.ProcSubst:
+			busy = true
 		}
 		return true
 	})
+	if busy {
+		return nil
+	}
 	return last
 }
 
@@ -200,30 +219,31 @@ func runText(params []string, text, name string) error {
 		fmt.Fprintln(os.Stderr, "sh:", err)
 		return status(2)
 	}
-	r, err := newRunner(params, lastCommands(f))
+	t := newTraps()
+	r, err := newRunner(params, t, lastCommands(f))
 	if err != nil {
 		return err
 	}
-	return exit(r.Run(context.Background(), f))
+	return t.run(r, f)
 }
 
 // follow runs statements as they come.
 func follow(params []string, in io.Reader) error {
-	r, err := newRunner(params, nil)
+	t := newTraps()
+	r, err := newRunner(params, t, nil)
 	if err != nil {
 		return err
 	}
-	err = nil
 	for stmt, perr := range syntax.NewParser().StmtsSeq(in) {
 		if perr != nil {
 			fmt.Fprintln(os.Stderr, "sh:", perr)
 			return status(2)
 		}
-		if err = r.Run(context.Background(), stmt); r.Exited() {
+		if err = t.run(r, stmt); r.Exited() {
 			break
 		}
 	}
-	return exit(err)
+	return err
 }
 
 // interact is the shell at a terminal. Ctrl-C ends the command that runs, not
@@ -232,7 +252,7 @@ func interact(params []string) error {
 	caught := make(chan os.Signal, 1)
 	signal.Notify(caught, syscall.SIGINT, syscall.SIGQUIT)
 	signal.Ignore(syscall.SIGTTOU, syscall.SIGTTIN, syscall.SIGTSTP)
-	r, err := newRunner(params, nil)
+	r, err := newRunner(params, newTraps(), nil)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/user"
@@ -44,7 +45,7 @@ func clearCmd([]string) error {
 	return nil
 }
 
-func hostname(args []string) error {
+func hostname(w io.Writer, args []string) error {
 	o, rest, err := getopt(args, "sfi", nil)
 	if err != nil {
 		return err
@@ -56,11 +57,11 @@ func hostname(args []string) error {
 	if o.has('s') {
 		name, _, _ = strings.Cut(name, ".")
 	}
-	fmt.Println(name)
+	_, _ = fmt.Fprintln(w, name)
 	return err
 }
 
-func uname(args []string) error {
+func uname(w io.Writer, args []string) error {
 	o, _, err := getopt(args, "asnrvmo", nil)
 	if err != nil {
 		return err
@@ -88,11 +89,11 @@ func uname(args []string) error {
 			out = append(out, f.text)
 		}
 	}
-	fmt.Println(strings.Join(out, " "))
+	_, _ = fmt.Fprintln(w, strings.Join(out, " "))
 	return nil
 }
 
-func id(args []string) error {
+func id(w io.Writer, args []string) error {
 	o, _, err := getopt(args, "ugGn", nil)
 	if err != nil {
 		return err
@@ -113,15 +114,15 @@ func id(args []string) error {
 	}
 	switch {
 	case o.has('u'):
-		fmt.Println(show(uid, userName))
+		_, _ = fmt.Fprintln(w, show(uid, userName))
 	case o.has('g'):
-		fmt.Println(show(gid, groupName))
+		_, _ = fmt.Fprintln(w, show(gid, groupName))
 	case o.has('G'):
 		var all []string
 		for _, g := range groups {
 			all = append(all, show(uint32(g), groupName))
 		}
-		fmt.Println(strings.Join(all, " "))
+		_, _ = fmt.Fprintln(w, strings.Join(all, " "))
 	default:
 		named := func(id uint32, name string) string {
 			if name == fmt.Sprint(id) {
@@ -133,17 +134,17 @@ func id(args []string) error {
 		for _, g := range groups {
 			all = append(all, named(uint32(g), groupName(uint32(g))))
 		}
-		fmt.Printf("uid=%s gid=%s groups=%s\n", named(uid, userName(uid)), named(gid, groupName(gid)), strings.Join(all, ","))
+		_, _ = fmt.Fprintf(w, "uid=%s gid=%s groups=%s\n", named(uid, userName(uid)), named(gid, groupName(gid)), strings.Join(all, ","))
 	}
 	return nil
 }
 
-func whoami([]string) error {
+func whoami(w io.Writer, _ []string) error {
 	u, err := user.LookupId(fmt.Sprint(os.Geteuid()))
 	if err != nil {
 		return err
 	}
-	fmt.Println(u.Username)
+	_, _ = fmt.Fprintln(w, u.Username)
 	return nil
 }
 
@@ -446,8 +447,8 @@ func pidof(args []string) error {
 	return nil
 }
 
-func nproc([]string) error {
-	fmt.Println(runtime.NumCPU())
+func nproc(w io.Writer, _ []string) error {
+	_, _ = fmt.Fprintln(w, runtime.NumCPU())
 	return nil
 }
 

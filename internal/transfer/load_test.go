@@ -46,9 +46,9 @@ func dockerArchive(t *testing.T, names []string, tars ...[]byte) map[string]stri
 	return files
 }
 
-// layout returns the files of an OCI layout that holds what a registry has
-// under a tag.
-func layout(t *testing.T, reg *registry, tag string, annotations ...map[string]string) map[string]string {
+// layout returns the files of an OCI layout that holds what a registry has as
+// "tag".
+func layout(t *testing.T, reg *registry, annotations ...map[string]string) map[string]string {
 	t.Helper()
 	files := map[string]string{"oci-layout": `{"imageLayoutVersion":"1.0.0"}`}
 	for d, b := range reg.blobs {
@@ -61,6 +61,7 @@ func layout(t *testing.T, reg *registry, tag string, annotations ...map[string]s
 	}
 	var ix ocispec.Index
 	ix.SchemaVersion = 2
+	const tag = "tag"
 	raw := reg.manifests[tag]
 	for _, a := range annotations {
 		ix.Manifests = append(ix.Manifests, ocispec.Descriptor{MediaType: reg.types[tag], Digest: digest.FromBytes(raw), Size: int64(len(raw)), Annotations: a})
@@ -119,7 +120,7 @@ func TestLoadLayout(t *testing.T) {
 	reg := newRegistry(t)
 	a := tarOf(t, map[string]string{"a": noise(100000, 1)})
 	desc := reg.image("tag", "amd64", image.Zstd, a)
-	files := layout(t, reg, "tag", map[string]string{"io.containerd.image.name": "docker.io/library/debian:one", ocispec.AnnotationRefName: "one"}, map[string]string{ocispec.AnnotationRefName: "ghcr.io/a/b:two"})
+	files := layout(t, reg, map[string]string{"io.containerd.image.name": "docker.io/library/debian:one", ocispec.AnnotationRefName: "one"}, map[string]string{ocispec.AnnotationRefName: "ghcr.io/a/b:two"})
 	f := newFixture(t, Limits{})
 	res, said, err := f.load(tarOf(t, files))
 	if err != nil {
@@ -137,7 +138,7 @@ func TestLoadLayout(t *testing.T) {
 	}
 	// Without a whole name: by id.
 	f = newFixture(t, Limits{})
-	if _, said, err = f.load(tarOf(t, layout(t, reg, "tag", map[string]string{ocispec.AnnotationRefName: "tag"}))); err != nil || !strings.HasPrefix(said, "Loaded image ID: sha256:") {
+	if _, said, err = f.load(tarOf(t, layout(t, reg, map[string]string{ocispec.AnnotationRefName: "tag"}))); err != nil || !strings.HasPrefix(said, "Loaded image ID: sha256:") {
 		t.Errorf("said %q, %v", said, err)
 	}
 	// Both forms in one, as docker save writes since version 25.
@@ -168,7 +169,7 @@ func TestLoadIndex(t *testing.T) {
 	}
 	top := reg.manifest("tag", ocispec.MediaTypeImageIndex, ix)
 	f := newFixture(t, Limits{})
-	res, _, err := f.load(tarOf(t, layout(t, reg, "tag", map[string]string{ocispec.AnnotationRefName: "x:1"})))
+	res, _, err := f.load(tarOf(t, layout(t, reg, map[string]string{ocispec.AnnotationRefName: "x:1"})))
 	if err != nil || res[0].Manifest != ix.Manifests[1].Digest || res[0].Target != top.Digest {
 		t.Errorf("load = %+v, %v", res, err)
 	}
@@ -204,7 +205,7 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	reg := newRegistry(t)
 	desc := reg.image("tag", "amd64", image.Gzip, a)
-	lay := layout(t, reg, "tag", map[string]string{})
+	lay := layout(t, reg, map[string]string{})
 	damaged := maps.Clone(lay)
 	damaged["blobs/sha256/"+desc.Digest.Encoded()] = "{}"
 	lacking := maps.Clone(lay)
