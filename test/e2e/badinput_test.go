@@ -36,7 +36,7 @@ func TestBadInput(t *testing.T) {
 		{"relative mount target", 125, "absolute", []string{"run", "--rm", "-v", "/tmp:relative", "lade/toolbox", "true"}},
 		{"bad memory", 125, "memory", []string{"run", "--rm", "--memory", "lots", "lade/toolbox", "true"}},
 		{"bad user", 126, "", []string{"run", "--rm", "--network", "none", "--user", "4294967296", "lade/toolbox", "true"}},
-		{"bad capability", 125, "CAP_NOPE", []string{"run", "--rm", "--cap-add", "NOPE", "lade/toolbox", "true"}},
+		{"bad capability", 125, "NOPE", []string{"run", "--rm", "--cap-add", "NOPE", "lade/toolbox", "true"}},
 		{"bad name", 125, "Invalid container name", []string{"run", "--rm", "--name", "a b", "lade/toolbox", "true"}},
 		{"command missing", 127, "not found in $PATH", []string{"run", "--rm", "--network", "none", "lade/toolbox", "absent"}},
 		{"not executable", 126, "permission denied", []string{"run", "--rm", "--network", "none", "lade/toolbox", "/etc/passwd"}},

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
-	"lade/internal/linux/poll"
 	"lade/internal/shim"
 )
 
@@ -27,6 +25,9 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	if err != nil {
 		return err
 	}
+	// The client may ask for the start as soon as it has its answer.
+	arrived := c.pending.announce()
+	defer arrived()
 	f, buffered, err := hijack(def.Config.Tty)
 	if err != nil {
 		return err
@@ -45,43 +46,19 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	if !o.Stream {
 		return f.Close()
 	}
-	for {
-		sh, waits := c.attachPoint(a)
-		if waits {
-			return nil
-		}
-		err := sh.Attach(ctx, a)
-		if err == nil || c.shimNow() == sh {
-			return errors.Join(err, f.Close())
-		}
-		// It ended meanwhile; the client waits for the next start.
+	sh := c.shimNow()
+	if sh == nil {
+		c.pending.add(a)
+		return nil
 	}
+	err = sh.Attach(ctx, a)
+	if err != nil && c.shimNow() != sh {
+		err = nil // it ended meanwhile: there is nothing more to come
+	}
+	return errors.Join(err, f.Close())
 }
 
-// attachPoint returns the shim to attach to, or, where there is none, puts the
-// client among those who wait for the start.
-func (c *container) attachPoint(a shim.Attach) (Shim, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.run != nil && c.run.shim != nil && c.state.Alive() {
-		return c.run.shim, false
-	}
-	// Clients that have left must not pile up until the start.
-	c.pending = slices.DeleteFunc(c.pending, func(p shim.Attach) bool {
-		if !poll.HungUp(p.File) {
-			return false
-		}
-		p.File.Close()
-		return true
-	})
-	if c.gone {
-		a.File.Close()
-		return nil, true
-	}
-	c.pending = append(c.pending, a)
-	return nil, true
-}
-
+// shimNow returns the shim to talk to, or nil where the container does not run.
 func (c *container) shimNow() Shim {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,20 +68,11 @@ func (c *container) shimNow() Shim {
 	return c.run.shim
 }
 
-// takePending returns the clients that wait for the start.
-func (c *container) takePending() []shim.Attach {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p := c.pending
-	c.pending = nil
-	return p
-}
-
-func (c *container) dropPending() { closeAttached(c.takePending()) }
-
-// closeAttached closes the engine's descriptors of clients' connections.
-func closeAttached(list []shim.Attach) {
-	for _, a := range list {
+// attachLate connects the clients that came too late to be there at the start
+// and too early to find the container running.
+func (c *container) attachLate(ctx context.Context, sh Shim) {
+	for _, a := range c.pending.now() {
+		_ = sh.Attach(ctx, a) // it sees its connection end
 		_ = a.File.Close()
 	}
 }

@@ -69,7 +69,7 @@ func (s *Service) removeLocked(ctx context.Context, c *container) error {
 	}
 	s.mu.Unlock()
 	s.ids.Free(def.IDBase)
-	c.dropPending()
+	c.pending.end()
 	c.mu.Lock()
 	c.gone = true
 	c.wake(api.WaitConditionRemoved, c.state)

@@ -163,8 +163,9 @@ type container struct {
 	state   record.State      // guarded by mu
 	run     *run              // the shim, while there is one; guarded by mu
 	waiters []*waiter         // guarded by mu
-	pending []shim.Attach     // clients that wait for the start; guarded by mu
 	gone    bool              // removed; guarded by mu
+
+	pending pendingClients
 }
 
 // run is one execution of a container, from start to exit.

@@ -103,7 +103,7 @@ func (s *Service) startFailed(ctx context.Context, c *container, def record.Defi
 	}
 	st := c.state
 	c.mu.Unlock()
-	c.dropPending()
+	c.pending.drop()
 	if err := s.records.PutState(def, st); err != nil {
 		s.log.Error("record a failed start", "container", def.ID, "err", err)
 	}
@@ -139,7 +139,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		return err
 	}
 	bridge := s.cfg.Network != nil && wantsBridge(def.Host)
-	pending := c.takePending()
+	pending := c.pending.take(ctx)
 	sh, err := s.cfg.Shims.Launch(ctx, s.shimConfig(def, root, !bridge), pending)
 	closeAttached(pending)
 	if err != nil {
@@ -169,6 +169,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		return err
 	}
 	s.adopted(ctx, c, st, sh)
+	c.attachLate(ctx, sh)
 	return nil
 }
 
