@@ -197,3 +197,37 @@ func TestVolatileTwice(t *testing.T) {
 		}
 	})
 }
+
+// TestForeignOverlayAttributes has a layer bring attributes that mean something
+// to overlayfs. They hide and redirect nothing, and show in the container.
+func TestForeignOverlayAttributes(t *testing.T) {
+	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
+		base := makeTar(t,
+			tar.Header{Name: "dir/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "dir/lower", Linkname: "visible"},
+			tar.Header{Name: "secret/", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "secret/x", Linkname: "secret"})
+		with := func(h tar.Header, key, value string) tar.Header {
+			h.Mode, h.Format, h.PAXRecords = 0o755, tar.FormatPAX, map[string]string{"SCHILY.xattr." + key: value}
+			return h
+		}
+		top := makeTar(t,
+			with(tar.Header{Name: "dir/", Typeflag: tar.TypeDir}, "trusted.overlay.opaque", "y"),
+			with(tar.Header{Name: "moved/", Typeflag: tar.TypeDir}, "trusted.overlay.redirect", "/secret"),
+			with(tar.Header{Name: "meta", Linkname: "own"}, "trusted.overlay.metacopy", ""))
+		root, err := s.Prepare("c", unpack(t, s, base, top), PrepareOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := mounted(t, root)
+		want := map[string]string{
+			"dir": "dir", "dir/lower": "visible", "secret": "dir", "secret/x": "secret", "moved": "dir", "meta": "own",
+		}
+		if diff := cmp.Diff(want, tree(t, at)); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		value := make([]byte, 10)
+		if n, err := syscall.Getxattr(filepath.Join(at, "dir"), "trusted.overlay.opaque", value); err != nil || string(value[:n]) != "y" {
+			t.Errorf("in the container: %q, %v", value[:max(n, 0)], err)
+		}
+	})
+}
