@@ -194,6 +194,34 @@ func TestAutoRemove(t *testing.T) {
 	}
 }
 
+// TestStartAwaitsClients: a client knows of its attachment before the service
+// has it, and asks for the start on another connection.
+func TestStartAwaitsClients(t *testing.T) {
+	kerneltest.Root(t)
+	m := newMachine(t)
+	id := m.create("app", nil)
+	started := make(chan error, 1)
+	err := m.service.Attach(t.Context(), id, AttachOptions{Stdout: true, Stream: true}, func(bool) (*os.File, []byte, error) {
+		go func() { started <- m.service.Start(t.Context(), id) }()
+		select { // the start has every chance to go ahead
+		case err := <-started:
+			t.Errorf("it started without its client: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		f, err := os.Open(os.DevNull)
+		return f, nil, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	if n := len(m.shimOf(id).attach); n != 1 {
+		t.Errorf("%d clients were attached at the start, want 1", n)
+	}
+}
+
 func TestStop(t *testing.T) {
 	kerneltest.Root(t)
 	m := newMachine(t)
