@@ -25,9 +25,12 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	if err != nil {
 		return err
 	}
-	// The client may ask for the start as soon as it has its answer.
-	arrived := c.pending.announce()
-	defer arrived()
+	onlyLog := o.Logs && (!o.Stream || !st.Alive())
+	if o.Stream && !onlyLog {
+		// The client may ask for the start as soon as it has its answer.
+		arrived := c.pending.announce()
+		defer arrived()
+	}
 	f, buffered, err := hijack(def.Config.Tty)
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	if def.Config.Tty {
 		a.DetachKeys = keys
 	}
-	if o.Logs && (!o.Stream || !st.Alive()) {
+	if onlyLog {
 		defer f.Close()
 		return s.sendLog(ctx, ref, o, def.Config.Tty, f)
 	}
