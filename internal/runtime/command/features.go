@@ -17,7 +17,7 @@ func (a *app) features(context.Context, []string) error {
 	}
 	return a.json(features.Features{
 		OCIVersionMin: "1.0.0", OCIVersionMax: "1.3.0",
-		Hooks:        []string{"prestart", "createRuntime", "createContainer", "poststart", "poststop"},
+		Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions: mountOptions(),
 		Linux: &features.Linux{
 			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},

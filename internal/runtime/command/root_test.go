@@ -487,15 +487,20 @@ func TestHooks(t *testing.T) {
 	m := newMachine(t, func(c *specs.Spec) {
 		c.Hooks = &specs.Hooks{
 			Prestart:      hook("prestart"), //nolint:staticcheck // engines still use it
-			CreateRuntime: hook("createRuntime"),
-			Poststop:      hook("poststop"),
+			CreateRuntime: hook("createRuntime"), Poststart: hook("poststart"), Poststop: hook("poststop"),
+			// This one has the container's mounts below the host's root, the
+			// next has the container's root.
+			CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", `test -d "$0" && grep -q /mqueue /proc/self/mountinfo && echo "createContainer" >>"$0/order"`, dir}, Env: []string{"PATH=/bin:/usr/bin"}}},
+			StartContainer:  []specs.Hook{{Path: "/bin/busybox", Args: []string{"sh", "-c", `read state; case $state in *created*) echo "startContainer $(hostname)" >/dev/shm/hook;; esac`}, Env: []string{"PATH=/bin"}}},
 		}
 	})
-	m.args("true")
+	m.args("cat", "/dev/shm/hook")
 	id := kerneltest.ID(t)
-	m.must("run", "--bundle", m.bundle, id)
+	if out := m.must("run", "--bundle", m.bundle, id); out != "startContainer lade\n" {
+		t.Errorf("the hook in the container left %q", out)
+	}
 	b, _ := os.ReadFile(filepath.Join(dir, "order"))
-	if string(b) != "prestart\ncreateRuntime\npoststop\n" {
+	if string(b) != "prestart\ncreateRuntime\ncreateContainer\npoststart\npoststop\n" {
 		t.Errorf("order: %q", b)
 	}
 	var s specs.State

@@ -21,7 +21,7 @@ func createFlags(o *container.CreateOptions, explain *string, more ...flag) flag
 	return append(flagSet{
 		text("bundle b", &o.Bundle), text("console-socket", &o.ConsoleSocket), text("pid-file", &o.PIDFile),
 		boolean("no-pivot", &o.NoPivot), boolean("no-new-keyring", &o.NoKeyring), number("preserve-fds", &o.Keep),
-		text("pidfd-socket", new(string)), explainFlag(explain),
+		text("pidfd-socket", &o.PidFDSocket), explainFlag(explain),
 	}, more...)
 }
 

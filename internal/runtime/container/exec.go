@@ -24,6 +24,7 @@ import (
 type ExecOptions struct {
 	ID            string
 	PIDFile       string
+	PidFDSocket   string
 	ConsoleSocket string
 	ConsoleFD     int
 	Keep          int
@@ -71,7 +72,7 @@ func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Process{Child: child, pidFile: o.PIDFile}, nil
+	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket}, nil
 }
 
 // ExplainExec returns the program that Exec would carry out.

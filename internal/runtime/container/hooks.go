@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"fmt"
 	osexec "os/exec"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/bundle"
+	"lade/internal/runtime/exec"
+	"lade/internal/runtime/plan"
 	"lade/internal/runtime/program"
 	"lade/internal/runtime/state"
 )
@@ -30,20 +34,131 @@ func hasPIDNamespace(c *specs.Spec) bool {
 // hook takes a step that is a hook.
 func (m *maker) hook(ctx context.Context, s *program.Step, pid int) error {
 	m.record.PID = pid
-	return runHook(ctx, s.Args[0].S, s.Carry.(*specs.Hook), m.record, state.Creating)
+	kind, h := s.Args[0].S, s.Carry.(*specs.Hook)
+	if kind != "createContainer" {
+		return runHook(ctx, kind, h, m.record, state.Creating)
+	}
+	return enterHook(ctx, kind, h, m.bundle, m.record)
+}
+
+// enterHook runs a hook in the namespaces of the container's process.
+func enterHook(ctx context.Context, kind string, h *specs.Hook, b *bundle.Bundle, rec *state.Record) error {
+	ctx, cancel, err := hookContext(ctx, kind, h)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	done := make(chan error)
+	// The thread joins the container's pid namespace, so it must end with the
+	// goroutine: the executor locks them together.
+	var out []byte
+	go func() {
+		var err error
+		out, err = enterAndRun(ctx, kind, h, b, rec)
+		done <- err
+	}()
+	return hookError(ctx, kind, h, <-done, out)
+}
+
+// enterAndRun carries out the program of a hook.
+func enterAndRun(ctx context.Context, kind string, h *specs.Hook, b *bundle.Bundle, rec *state.Record) ([]byte, error) {
+	prog, err := plan.Hook(plan.Input{ID: rec.ID, Config: b.Config}, kind, h)
+	if err != nil {
+		return nil, err
+	}
+	status := state.Creating
+	if kind == "startContainer" {
+		status = state.Created
+	}
+	fds := map[program.Slot]int{}
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	input, err := json.Marshal(StateOf(rec, status))
+	if err != nil {
+		return nil, err
+	}
+	if fds[plan.Init], err = unix.PidfdOpen(rec.PID, 0); err == nil {
+		fds[plan.HookRoot], err = unix.Open("/proc/"+strconv.Itoa(rec.PID)+"/root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err == nil {
+		fds[plan.HookInput], err = memory("hook-state", input)
+	}
+	if err == nil {
+		fds[plan.HookOutput], err = memory("hook-output", nil)
+	}
+	if err != nil {
+		return nil, err
+	}
+	child, err := exec.Start(prog, exec.Options{FDs: fds})
+	if err != nil {
+		return nil, err
+	}
+	defer child.Close()
+	if err := child.Executed(); err != nil {
+		child.Kill()
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = unix.PidfdSendSignal(child.PidFD, unix.SIGKILL, nil, 0) })
+	ws, err := child.Wait()
+	stop()
+	out := make([]byte, 4096)
+	n, _ := unix.Pread(fds[plan.HookOutput], out, 0)
+	switch {
+	case err != nil:
+	case ws.Signaled():
+		err = fmt.Errorf("signal: %s", ws.Signal())
+	case ws.ExitStatus() != 0:
+		err = fmt.Errorf("exit status %d", ws.ExitStatus())
+	}
+	return out[:max(n, 0)], err
+}
+
+// memory returns a descriptor of a file in memory that holds b.
+func memory(name string, b []byte) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	if len(b) > 0 {
+		_, err = unix.Pwrite(fd, b, 0)
+	}
+	return fd, err
+}
+
+// hookContext ends with a hook's timeout.
+func hookContext(ctx context.Context, kind string, h *specs.Hook) (context.Context, context.CancelFunc, error) {
+	if h.Timeout == nil {
+		return ctx, func() {}, nil
+	}
+	if *h.Timeout <= 0 {
+		return nil, nil, errdefs.New(errdefs.Invalid, "hooks.%s: timeout of %s is %d seconds", kind, h.Path, *h.Timeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
+	return ctx, cancel, nil
+}
+
+// hookError words the failure of a hook.
+func hookError(ctx context.Context, kind string, h *specs.Hook, err error, out []byte) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && h.Timeout != nil {
+		err = fmt.Errorf("hook ran past specified timeout of %d seconds", *h.Timeout)
+	}
+	return fmt.Errorf("error running %s hook %s: %w, output: %s", kind, h.Path, err, bytes.TrimSpace(out))
 }
 
 // runHook runs one hook in the runtime's namespaces, with the container's
 // state on its standard input.
 func runHook(ctx context.Context, kind string, h *specs.Hook, rec *state.Record, status state.Status) error {
-	if h.Timeout != nil {
-		if *h.Timeout <= 0 {
-			return errdefs.New(errdefs.Invalid, "hooks.%s: timeout of %s is %d seconds", kind, h.Path, *h.Timeout)
-		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(*h.Timeout)*time.Second)
-		defer cancel()
+	ctx, cancel, err := hookContext(ctx, kind, h)
+	if err != nil {
+		return err
 	}
+	defer cancel()
 	stdin, err := json.Marshal(StateOf(rec, status))
 	if err != nil {
 		return fmt.Errorf("run hook: %w", err)
@@ -56,13 +171,7 @@ func runHook(ctx context.Context, kind string, h *specs.Hook, rec *state.Record,
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			err = fmt.Errorf("hook ran past specified timeout of %d seconds", *h.Timeout)
-		}
-		return fmt.Errorf("error running %s hook %s: %w, output: %s", kind, h.Path, err, bytes.TrimSpace(out.Bytes()))
-	}
-	return nil
+	return hookError(ctx, kind, h, cmd.Run(), out.Bytes())
 }
 
 func hooksOf(b *bundle.Bundle) specs.Hooks {
@@ -72,10 +181,13 @@ func hooksOf(b *bundle.Bundle) specs.Hooks {
 	return *b.Config.Hooks
 }
 
-// startHooks run before the program of the container is executed.
-func startHooks(b *bundle.Bundle) error {
-	if h := hooksOf(b); len(h.StartContainer) > 0 {
-		return errdefs.New(errdefs.NotImplemented, "hooks.startContainer is not supported yet")
+// startHooks run in the container before its program is executed.
+func startHooks(ctx context.Context, b *bundle.Bundle, rec *state.Record) error {
+	h := hooksOf(b)
+	for i := range h.StartContainer {
+		if err := enterHook(ctx, "startContainer", &h.StartContainer[i], b, rec); err != nil {
+			return err
+		}
 	}
 	return nil
 }

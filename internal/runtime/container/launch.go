@@ -26,6 +26,8 @@ type CreateOptions struct {
 	ID      string
 	Bundle  string // its directory
 	PIDFile string // written when the process can be spoken of
+	// PidFDSocket is where a descriptor of the process is sent then.
+	PidFDSocket string
 	// ConsoleSocket is where the master of the terminal is sent.
 	ConsoleSocket string
 	// ConsoleFD is a connection to it, where there is one already (or 0).
@@ -52,18 +54,24 @@ type Process struct {
 	Child *exec.Child
 	// PIDFile is written when the process can be spoken of.
 	pidFile string
-	wait    bool // for the start
-	dir     *state.Dir
-	record  *state.Record
+	// pidfdSocket is where a pidfd is sent then.
+	pidfdSocket string
+	wait        bool // for the start
+	goOn        bool // it is started at once, though it waits for that
+	dir         *state.Dir
+	record      *state.Record
+	bundle      *bundle.Bundle
 }
 
 // Begin makes a container up to the point where the child needs the runtime no
 // more. Executed must follow.
 func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, error) {
-	b, prog, facts, err := compile(o)
+	goOn := !o.Wait
+	b, prog, facts, err := compile(&o)
 	if err != nil {
 		return nil, err
 	}
+	goOn = goOn && o.Wait
 	if err := checkKept(o.Keep); err != nil {
 		return nil, err
 	}
@@ -79,7 +87,7 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 	if err != nil {
 		return nil, errors.Join(err, discard(ctx, dir, facts.Cgroup.Group))
 	}
-	return &Process{Child: child, pidFile: o.PIDFile, wait: o.Wait, dir: dir, record: m.record}, nil
+	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket, wait: o.Wait, goOn: goOn, dir: dir, record: m.record, bundle: b}, nil
 }
 
 // discard removes what is left of a container that did not come about.
@@ -102,6 +110,16 @@ func (p *Process) Executed(ctx context.Context) error {
 	if err == nil && p.pidFile != "" {
 		err = writePID(p.pidFile, p.Child.PID)
 	}
+	if err == nil && p.pidfdSocket != "" {
+		err = sendPidFD(p.pidfdSocket, p.Child.PidFD)
+	}
+	switch {
+	case err != nil || p.bundle == nil:
+	case p.goOn:
+		err = startCreated(ctx, p.dir, p.record, p.bundle)
+	case !p.wait:
+		err = poststart(ctx, p.bundle, p.record)
+	}
 	if err != nil {
 		p.Child.Kill()
 		if p.dir != nil {
@@ -123,12 +141,14 @@ func (p *Process) Remove(ctx context.Context) error {
 	return destroy(ctx, p.dir, p.record)
 }
 
-// compile plans a start.
-func compile(o CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, error) {
+// compile plans a start. A container with hooks between its creation and its
+// start waits for the latter, even if nobody asked.
+func compile(o *CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, error) {
 	b, err := bundle.Load(o.Bundle)
 	if err != nil {
 		return nil, nil, plan.Facts{}, err
 	}
+	o.Wait = o.Wait || len(hooksOf(b).StartContainer) > 0
 	facts, err := gather(o.ID, b)
 	if err != nil {
 		return nil, nil, facts, err
@@ -142,7 +162,7 @@ func compile(o CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, err
 
 // Explain returns the program that Create would carry out.
 func Explain(o CreateOptions) (*program.Program, error) {
-	_, prog, _, err := compile(o)
+	_, prog, _, err := compile(&o)
 	return prog, err
 }
 
@@ -271,7 +291,13 @@ func Start(ctx context.Context, store state.Store, id string) error {
 	if err != nil {
 		return err
 	}
-	if err := startHooks(b); err != nil {
+	return startCreated(ctx, dir, rec, b)
+}
+
+// startCreated starts a container that waits for it, and runs the hooks around
+// that.
+func startCreated(ctx context.Context, dir *state.Dir, rec *state.Record, b *bundle.Bundle) error {
+	if err := startHooks(ctx, b, rec); err != nil {
 		return err
 	}
 	conn, err := exec.Connect(dir.Socket(), unix.SOCK_SEQPACKET)
@@ -283,10 +309,23 @@ func Start(ctx context.Context, store state.Store, id string) error {
 	}
 	defer unix.Close(conn)
 	if err := os.Remove(dir.Socket()); err != nil {
-		return fmt.Errorf("start container %s: %w", id, err)
+		return fmt.Errorf("start container %s: %w", dir.ID, err)
 	}
 	if err := exec.Begin(conn, b.Config.Process.Args[0]); err != nil {
 		return err
 	}
 	return poststart(ctx, b, rec)
+}
+
+// sendPidFD sends a descriptor of a process to the listener of a socket.
+func sendPidFD(socket string, pidfd int) error {
+	conn, err := exec.Connect(socket, unix.SOCK_STREAM)
+	if err != nil {
+		return fmt.Errorf("pidfd socket: %w", err)
+	}
+	defer unix.Close(conn)
+	if err := unix.Sendmsg(conn, []byte("pidfd"), unix.UnixRights(pidfd), nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("send the pidfd: %w", err)
+	}
+	return nil
 }

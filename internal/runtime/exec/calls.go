@@ -60,18 +60,18 @@ func number(name string) (uintptr, bool) {
 		return unix.SYS_MKDIRAT, true
 	case "mknodat":
 		return unix.SYS_MKNODAT, true
+	}
+	return numberFromM(name)
+}
+
+func numberFromM(name string) (uintptr, bool) {
+	switch name {
 	case "mount":
 		return unix.SYS_MOUNT, true
 	case "mount_setattr":
 		return unix.SYS_MOUNT_SETATTR, true
 	case "move_mount":
 		return unix.SYS_MOVE_MOUNT, true
-	}
-	return numberAfterN(name)
-}
-
-func numberAfterN(name string) (uintptr, bool) {
-	switch name {
 	case "openat":
 		return unix.SYS_OPENAT, true
 	case "openat2":
@@ -94,6 +94,12 @@ func numberAfterN(name string) (uintptr, bool) {
 		return unix.SYS_READ, true
 	case "rt_sigprocmask":
 		return unix.SYS_RT_SIGPROCMASK, true
+	}
+	return numberFromS(name)
+}
+
+func numberFromS(name string) (uintptr, bool) {
+	switch name {
 	case "sched_setaffinity":
 		return unix.SYS_SCHED_SETAFFINITY, true
 	case "sched_setattr":

@@ -3,6 +3,7 @@ package plan
 import (
 	"path"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
@@ -39,21 +40,7 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	p.Name = "exec in " + in.ID
 	b.prologue()
 	b.meet()
-	all := b.newNS
-	for flag := range b.joins {
-		all |= flag
-	}
-	if all&unix.CLONE_NEWPID != 0 {
-		p.Before = append(p.Before, program.Step{Call: "setns", Why: "the container's pid namespace, for the child", Args: []program.Arg{
-			program.FD(Init), program.Flags(unix.CLONE_NEWPID, cloneFlags),
-		}})
-	}
-	if rest := all &^ unix.CLONE_NEWPID; rest != 0 {
-		b.do("the container's namespaces", "setns", program.FD(Init), program.Flags(rest, cloneFlags))
-	}
-	if b.userNS {
-		b.becomeRoot()
-	}
+	b.enterNamespaces()
 	if b.proc.Terminal {
 		b.add(program.Step{Call: "openat", Yield: rootFD, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(cloexecPath|unix.O_DIRECTORY, openFlags), program.Int(0)}})
 		b.terminal()
@@ -74,6 +61,63 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	p.Beside = append(b.score(), program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"})
 	p.Child = b.steps
 	return p, nil
+}
+
+// enterNamespaces joins all namespaces of the process in slot Init.
+func (b *builder) enterNamespaces() {
+	all := b.newNS
+	for flag := range b.joins {
+		all |= flag
+	}
+	if all&unix.CLONE_NEWPID != 0 {
+		b.prog.Before = append(b.prog.Before, program.Step{Call: "setns", Why: "the container's pid namespace, for the child", Args: []program.Arg{
+			program.FD(Init), program.Flags(unix.CLONE_NEWPID, cloneFlags),
+		}})
+	}
+	if rest := all &^ unix.CLONE_NEWPID; rest != 0 {
+		b.do("the container's namespaces", "setns", program.FD(Init), program.Flags(rest, cloneFlags))
+	}
+	if b.userNS {
+		b.becomeRoot()
+	}
+}
+
+// Slots of a hook that runs in the container's namespaces.
+const (
+	HookRoot   program.Slot = "hook-root"   // the root that the container's process has now
+	HookInput  program.Slot = "hook-input"  // becomes its standard input
+	HookOutput program.Slot = "hook-output" // becomes its standard output and error
+)
+
+// Hook returns the program that runs a hook where the container's process is:
+// in its namespaces, and with its root, which is the host's until pivot_root.
+func Hook(in Input, kind string, h *specs.Hook) (*program.Program, error) {
+	b := &builder{in: in, cfg: in.Config, proc: in.Config.Process, entering: true}
+	if b.cfg.Linux == nil {
+		b.cfg.Linux = &specs.Linux{}
+	}
+	if err := b.namespaces(); err != nil {
+		return nil, err
+	}
+	b.prog.Name = "hooks." + kind + " of " + in.ID
+	b.prologue()
+	b.enterNamespaces()
+	b.do("entering a mount namespace leads to its topmost root", "fchdir", program.FD(HookRoot))
+	b.do("the root of the container's process", "chroot", program.String("."))
+	b.do("the state", "dup3", program.FD(HookInput), program.Int(0), program.Int(0))
+	b.do("kept for an error", "dup3", program.FD(HookOutput), program.Int(1), program.Int(0))
+	b.do("kept for an error", "dup3", program.FD(HookOutput), program.Int(2), program.Int(0))
+	b.do("", "umask", program.Octal(0o022))
+	b.do("nothing of the runtime is left open", "close_range", program.Int(3), program.Named(0xffffffff, "~0"), program.Named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
+	b.do("nothing but execve is left", "write", program.FD(program.Report), program.Bytes([]byte{'x'}, "executing"), program.Int(1))
+	args := h.Args
+	if len(args) == 0 {
+		args = []string{h.Path}
+	}
+	b.add(say(program.Step{Call: "execve", Args: []program.Arg{program.String(h.Path), program.Strings(args), program.Strings(h.Env)}, Why: "hooks." + kind}, "execute the hook "+h.Path))
+	b.prog.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(0, cloneFlags)}}
+	b.prog.Child = b.steps
+	return &b.prog, nil
 }
 
 // hasDevpts reports whether the configuration mounts a devpts at /dev/pts.
