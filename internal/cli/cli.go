@@ -230,7 +230,12 @@ func report(w io.Writer, cmd *cobra.Command, err error) {
 	}
 }
 
+// statusInterrupted is how a shell reports a program that ^C ended.
+const statusInterrupted = 128 + 2
+
 // Streams returns an environment of this process's streams.
 func Streams() *command.Env {
-	return &command.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	env := &command.Env{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	env.OnLeave(func() { os.Exit(statusInterrupted) })
+	return env
 }

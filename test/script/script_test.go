@@ -6,7 +6,7 @@
 //
 //	lade ARGS...            run lade; with ! it must fail
 //	exits N CMD ARGS...     run a command, which must end with exit status N
-//	retry PATTERN CMD...    run a command until its output matches, for 20 seconds
+//	retry PATTERN CMD...    run a command until it succeeds and its output matches, for 20 seconds
 //	engine kill|stop|pid    send SIGKILL or SIGTERM to the engine and wait for its end, or set $ENGINE_PID
 //
 // and the conditions [root], [engine] and [kernel:6.12].
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
 
 func TestScripts(t *testing.T) {
 	bin := programs(t)
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(inTurn{t}, testscript.Params{
 		Dir:                "testdata",
 		Setup:              func(env *testscript.Env) error { return setup(env, bin) },
 		Condition:          condition,
@@ -46,6 +46,21 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// inTurn runs one script after the other: their engines share the machine's one
+// bridge.
+type inTurn struct{ *testing.T }
+
+// Parallel does nothing.
+func (inTurn) Parallel() {}
+
+// Run runs a script.
+func (t inTurn) Run(name string, f func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { f(inTurn{t}) })
+}
+
+// Verbose reports whether the tests say what they do.
+func (inTurn) Verbose() bool { return testing.Verbose() }
 
 // programs returns the directory that holds Lade's programs: LADE_TEST_BIN, or
 // one that is built for this test.
@@ -159,8 +174,7 @@ func retry(ts *testscript.TestScript, neg bool, args []string) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		_ = ts.Exec(args[1], args[2:]...)
-		if out := ts.ReadFile("stdout") + ts.ReadFile("stderr"); pattern.MatchString(out) {
+		if ts.Exec(args[1], args[2:]...) == nil && pattern.MatchString(ts.ReadFile("stdout")+ts.ReadFile("stderr")) {
 			return
 		}
 		select {

@@ -3,10 +3,12 @@ package container
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 
 	"lade/internal/atomicfile"
+	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 	"lade/internal/image/account"
 	"lade/internal/shim"
@@ -26,7 +28,12 @@ func (s *Service) Explain(ctx context.Context, ref, format string) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	def, _ := c.view()
+	def, st := c.view()
+	if !st.Alive() {
+		if err := s.filesToExplain(ctx, c.id, def); err != nil {
+			return nil, err
+		}
+	}
 	// Names of users are looked up at the start; a program can be explained
 	// without: where only the image knows the name, it shows as root.
 	who := account.Identity{Groups: []uint32{0}, Home: "/"}
@@ -55,4 +62,18 @@ func (s *Service) Explain(ctx context.Context, ref, format string) ([]byte, erro
 		return nil, err
 	}
 	return s.runtimeCommand(ctx, def, "explain", "--format", format, "--bundle", dir, def.ID)
+}
+
+// filesToExplain writes the files that a start would: the runtime looks at what
+// it would bind. They are part of the container's directory, and go with it.
+func (s *Service) filesToExplain(ctx context.Context, id string, def record.Definition) error {
+	c, err := s.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer c.op.unlock()
+	if err := os.MkdirAll(s.dataDir(id), 0o700); err != nil {
+		return fmt.Errorf("make the container's directory: %w", err)
+	}
+	return s.writeFiles(def)
 }
