@@ -52,10 +52,10 @@ func (s *Service) removeLocked(ctx context.Context, c *container) error {
 		c.mu.Unlock()
 		return nil // removed by itself, as it was to be
 	}
-	def := c.def
+	def, last := c.def, c.state
 	c.state.Status = api.StateRemoving
 	c.mu.Unlock()
-	if err := s.records.Remove(def); err != nil {
+	if err := s.records.Remove(def, last); err != nil {
 		c.mu.Lock()
 		c.state.Status = api.StateDead
 		c.mu.Unlock()

@@ -26,11 +26,17 @@ func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition) 
 	default:
 		return nil, errdefs.New(errdefs.Invalid, "invalid condition: %q", cond)
 	}
+	w := &waiter{cond, make(chan api.WaitResponse, 1)}
 	c, err := s.lookup(ref)
 	if err != nil {
+		// It may have ended and removed itself while no engine was there to
+		// tell: then its end is still known.
+		if st, ok := s.records.Ended(ref); ok {
+			w.ch <- answer(st)
+			return w.ch, nil
+		}
 		return nil, err
 	}
-	w := &waiter{cond, make(chan api.WaitResponse, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone || cond == api.WaitConditionNotRunning && !c.state.Alive() {

@@ -85,11 +85,13 @@ type Store struct {
 	durable, boot *metadata.DB
 	defs          metadata.Collection[Definition]
 	states        metadata.Collection[State]
+	ends          metadata.Collection[State] // of containers that are no more; boot only
 	log           *slog.Logger
 
 	mu    sync.Mutex
 	dirty map[string]State // to be written to durable; guarded by mu
 	timer *time.Timer      // of the next flush; guarded by mu
+	ended []end            // what ends holds, the oldest first; guarded by mu
 }
 
 // New returns the store over its two files.
@@ -98,6 +100,7 @@ func New(durable, boot *metadata.DB, log *slog.Logger) *Store {
 		durable: durable, boot: boot, log: log,
 		defs:   metadata.Collection[Definition]{Name: "containers", Noun: "container"},
 		states: metadata.Collection[State]{Name: "container-states", Noun: "state of container"},
+		ends:   metadata.Collection[State]{Name: "container-ends", Noun: "end of container"},
 		dirty:  map[string]State{},
 	}
 }
@@ -167,8 +170,9 @@ func (r *Store) Flush() error {
 	return err
 }
 
-// Remove forgets a container.
-func (r *Store) Remove(d Definition) error {
+// Remove forgets a container. How an ephemeral one ended is kept for a while,
+// see Ended.
+func (r *Store) Remove(d Definition, st State) error {
 	r.mu.Lock()
 	delete(r.dirty, d.ID)
 	r.mu.Unlock()
@@ -183,7 +187,17 @@ func (r *Store) Remove(d Definition) error {
 			return err
 		}
 	}
+	keep := d.Ephemeral && !st.FinishedAt.IsZero()
+	var expired []string
+	if keep {
+		expired = r.noteEnd(d.ID, time.Now())
+	}
 	return r.boot.Update(func(tx *metadata.Tx) error {
+		if keep {
+			if err := r.putEnd(tx, d.ID, st, expired); err != nil {
+				return err
+			}
+		}
 		if err := r.defs.Delete(tx, d.ID); err != nil {
 			return err
 		}
@@ -202,6 +216,9 @@ type Loaded struct {
 
 // Load reads all records. The boot file's state goes before the durable one's.
 func (r *Store) Load() ([]Loaded, error) {
+	if err := r.loadEnds(); err != nil {
+		return nil, err
+	}
 	var all []Loaded
 	boot := map[string]State{}
 	err := r.boot.View(func(tx *metadata.Tx) error {
