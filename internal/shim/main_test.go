@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -55,7 +56,7 @@ func play(tb testing.TB, part string) string {
 // line for a shim, without root.
 type fake struct {
 	root, log, pidFile, console, process, bundle string
-	force                                        bool
+	force, slow                                  bool
 	words                                        []string // the command and its arguments
 }
 
@@ -70,6 +71,8 @@ func fakeRuntime() int {
 			*v, args = args[1], args[1:]
 		} else if args[0] == "--force" {
 			f.force = true
+		} else if args[0] == "--slow-kill" {
+			f.slow = true
 		} else if !strings.HasPrefix(args[0], "--") {
 			f.words = append(f.words, args[0])
 		}
@@ -148,7 +151,11 @@ func (f *fake) kill(dir string, sig syscall.Signal) error {
 		return err
 	}
 	pid, _ := strconv.Atoi(string(b))
-	return syscall.Kill(pid, sig)
+	err = syscall.Kill(pid, sig)
+	if f.slow {
+		time.Sleep(300 * time.Millisecond)
+	}
+	return err
 }
 
 // spawn starts a process with our standard streams, or with a terminal. With a

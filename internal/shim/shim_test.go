@@ -115,7 +115,12 @@ func TestCreateFails(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 			within(t, "the shim's end", c.Done())
-			if got := s.all(t); got != "" {
+			// The connection is left to who handed it over, to say why.
+			if _, err := a.File.WriteString("sorry"); err != nil {
+				t.Error(err)
+			}
+			_ = a.File.Close()
+			if got := s.all(t); got != "sorry" {
 				t.Errorf("client got %q", got)
 			}
 			if _, err := shim.ReadExit(cfg.ExitPath()); !errdefs.Is(err, errdefs.NotFound) {
@@ -352,5 +357,19 @@ func TestConcurrentRequests(t *testing.T) {
 	wg.Wait()
 	if st, err := c.State(t.Context()); err != nil || len(st.Execs) != 0 {
 		t.Errorf("state %+v, %v", st, err)
+	}
+}
+
+// A run of the runtime may outlive the container that it was for.
+func TestRuntimeIsSlow(t *testing.T) {
+	r := fakeRig(t)
+	r.args = []string{"--slow-kill"}
+	cfg := r.config("exec sleep 1000")
+	c := run(t, r, cfg)
+	if err := c.Signal(t.Context(), 9, "test"); err != nil {
+		t.Error(err)
+	}
+	if e := gone(t, c, cfg); e.Code != 137 {
+		t.Errorf("exit %+v", e)
 	}
 }

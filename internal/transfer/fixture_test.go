@@ -149,8 +149,8 @@ func (f *fixture) pull(ref string) (Result, []Progress, error) {
 	return res, all, err
 }
 
-func tarOf(t *testing.T, files map[string]string) []byte {
-	t.Helper()
+func tarOf(tb testing.TB, files map[string]string) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	var names []string
@@ -164,22 +164,22 @@ func tarOf(t *testing.T, files map[string]string) []byte {
 			h.Size, h.Typeflag, h.Linkname = 0, tar.TypeSymlink, target
 		}
 		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if h.Size > 0 {
 			if _, err := io.WriteString(w, files[n]); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-func pack(t *testing.T, c image.Compression, data []byte) []byte {
-	t.Helper()
+func pack(tb testing.TB, c image.Compression, data []byte) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	var w io.WriteCloser
 	switch c {
@@ -188,24 +188,24 @@ func pack(t *testing.T, c image.Compression, data []byte) []byte {
 	case image.Zstd:
 		z, err := zstd.NewWriter(&b)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		w = z
 	case image.Plain:
 		return data
 	}
 	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
 
 // registry is a registry in memory, whose answers a test can spoil.
 type registry struct {
-	t         *testing.T
+	t         testing.TB
 	url       string
 	mu        sync.Mutex
 	blobs     map[string][]byte // by digest
@@ -215,11 +215,11 @@ type registry struct {
 	spoil     func(w http.ResponseWriter, r *http.Request, data []byte) bool // true: it answered
 }
 
-func newRegistry(t *testing.T) *registry {
-	t.Helper()
-	r := &registry{t: t, blobs: map[string][]byte{}, manifests: map[string][]byte{}, types: map[string]string{}}
+func newRegistry(tb testing.TB) *registry {
+	tb.Helper()
+	r := &registry{t: tb, blobs: map[string][]byte{}, manifests: map[string][]byte{}, types: map[string]string{}}
 	s := httptest.NewServer(r)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	r.url = strings.TrimPrefix(s.URL, "http://")
 	return r
 }

@@ -1,5 +1,5 @@
-// Package inherit keeps what a process has to itself from the programs that it
-// runs.
+// Package inherit rules which descriptors go from a process to the programs
+// that it runs.
 package inherit
 
 import (
@@ -22,13 +22,44 @@ func Nothing(first int) error {
 		return fmt.Errorf("seal descriptors: %w", err)
 	}
 	// Before Linux 5.11.
+	return each(first, func(fd, _ int) error {
+		unix.CloseOnExec(fd)
+		return nil
+	})
+}
+
+// Discard closes the descriptors from first on that the process was started
+// with, and which somebody may wait to see closed. Call it before any is made
+// that is not close-on-exec: by that it knows them.
+func Discard(first int) error {
+	return each(first, func(fd, flags int) error {
+		if flags&unix.FD_CLOEXEC != 0 {
+			return nil
+		}
+		return unix.Close(fd)
+	})
+}
+
+// each calls fn with every open descriptor from first on, and its flags.
+func each(first int, fn func(fd, flags int) error) error {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return fmt.Errorf("seal descriptors: %w", err)
+		return fmt.Errorf("list descriptors: %w", err)
 	}
 	for _, e := range entries {
-		if n, err := strconv.Atoi(e.Name()); err == nil && n >= first {
-			unix.CloseOnExec(n)
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd < first {
+			continue
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if errors.Is(err, unix.EBADF) {
+			continue // the directory itself, closed by now
+		}
+		if err == nil {
+			err = fn(fd, flags)
+		}
+		if err != nil {
+			return fmt.Errorf("seal descriptor %d: %w", fd, err)
 		}
 	}
 	return nil

@@ -30,3 +30,29 @@ func TestNothing(t *testing.T) {
 		t.Error("the descriptor would be inherited")
 	}
 }
+
+func TestDiscard(t *testing.T) {
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	old, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, 200) // as if inherited
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 200)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ours)
+	if err := Discard(200); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(old), unix.F_GETFD, 0); err == nil {
+		t.Error("what was inherited is still open")
+	}
+	if _, err := unix.FcntlInt(uintptr(ours), unix.F_GETFD, 0); err != nil {
+		t.Errorf("what is ours was closed: %v", err)
+	}
+}

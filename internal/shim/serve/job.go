@@ -87,6 +87,7 @@ func (s *server) jobEnded(j *job) {
 	}
 	_ = os.Remove(j.log)
 	j.done(err)
+	s.check()
 }
 
 // complaint returns why a run of the runtime failed, in the runtime's words.

@@ -13,6 +13,7 @@ type loop struct {
 	poller  *poll.Poller
 	watches map[int]*watch
 	timers  []*timer
+	closed  []int // forgotten since events were last fetched
 	over    bool
 }
 
@@ -71,6 +72,7 @@ func (l *loop) forget(fd int) {
 	if l.watches[fd] != nil {
 		_ = l.set(fd, 0)
 		delete(l.watches, fd)
+		l.closed = append(l.closed, fd)
 	}
 }
 
@@ -92,10 +94,11 @@ func (l *loop) run() error {
 		if err != nil {
 			return err
 		}
+		l.closed = l.closed[:0]
 		for _, e := range events {
-			// A handler may have forgotten a descriptor that is still to come,
-			// and a new one may bear its number: it finds nothing to do then.
-			if w := l.watches[e.FD]; w != nil {
+			// A handler may have forgotten a descriptor whose event is still
+			// to come here, and a new one may bear its number by now.
+			if w := l.watches[e.FD]; w != nil && !slices.Contains(l.closed, e.FD) {
 				w.ready(e.Events)
 			}
 		}

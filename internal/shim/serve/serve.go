@@ -40,7 +40,9 @@ import (
 // other end of the socket shim.ControlFD.
 func Run(bundle string) error {
 	runtime.LockOSThread()
-	if err := inherit.Nothing(shim.ControlFD); err != nil {
+	// What the engine was started with, a pipe of somebody's shell say, must not
+	// stay open for as long as the container runs, nor get into it.
+	if err := errors.Join(inherit.Discard(shim.ControlFD+1), inherit.Nothing(shim.ControlFD)); err != nil {
 		return err
 	}
 	cfg, err := shim.ReadConfig(bundle)
