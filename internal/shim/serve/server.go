@@ -222,6 +222,9 @@ func (s *server) exec(f wire.Fields, files []int, reply func(wire.Fields, error)
 			var f wire.Fields
 			f.AddUint(wire.TagPID, uint64(p.pid))
 			reply(f, nil)
+			if s.removed {
+				s.gone()
+			}
 		}
 		s.sweep()
 		s.check()
