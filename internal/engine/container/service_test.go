@@ -192,6 +192,10 @@ func TestAutoRemove(t *testing.T) {
 	if left := m.left(); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+	m.restart()
+	if r := receive(t, m.wait(id, api.WaitConditionRemoved)); r.StatusCode != 7 {
+		t.Errorf("who asks the next engine gets %+v", r)
+	}
 }
 
 // TestStartAwaitsClients: a client knows of its attachment before the service

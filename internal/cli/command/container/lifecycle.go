@@ -141,7 +141,7 @@ func waitFor(ctx context.Context, c *client.Client, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	code, err := exitCode(ctx, c, id, wait)
+	code, err := exitCode(ctx, c, id, wait, container.WaitConditionNotRunning)
 	if err != nil {
 		return "", err
 	}

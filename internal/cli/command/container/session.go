@@ -62,11 +62,7 @@ func (s *session) begin(ctx context.Context, detachKeys string) (*client.Stream,
 	if err != nil {
 		return nil, nil, err
 	}
-	condition := container.WaitConditionNextExit
-	if s.autoRemove {
-		condition = container.WaitConditionRemoved
-	}
-	wait, err := s.c.WaitContainer(ctx, s.id, condition)
+	wait, err := s.c.WaitContainer(ctx, s.id, s.condition(container.WaitConditionNextExit))
 	if err != nil {
 		stream.Close()
 		return nil, nil, err
@@ -81,6 +77,15 @@ func (s *session) begin(ctx context.Context, detachKeys string) (*client.Stream,
 		return nil, nil, &command.ExitError{Status: command.StartStatus(err, command.StatusEngine), Err: err}
 	}
 	return stream, wait, nil
+}
+
+// condition is what to wait for: the removal, where there is one to come, so
+// that nothing is left when the command ends.
+func (s *session) condition(otherwise container.WaitCondition) container.WaitCondition {
+	if s.autoRemove {
+		return container.WaitConditionRemoved
+	}
+	return otherwise
 }
 
 // wasStarted asks the next engine whether the last one started the container.
@@ -100,7 +105,7 @@ func (s *session) finish(ctx context.Context, stream *client.Stream, wait *clien
 		return nil
 	}
 	// Output that broke off is no reason to hide how the process ended.
-	return exit(exitCode(ctx, s.c, s.id, wait))
+	return exit(exitCode(ctx, s.c, s.id, wait, s.condition(container.WaitConditionNotRunning)))
 }
 
 // sayDetached leaves the line on which the container's program was writing.
@@ -152,13 +157,13 @@ const (
 // breaks off, the next engine is asked (dialling starts one if need be): it has
 // adopted the container, or read its exit record. A container that was removed
 // meanwhile, by --rm, took its exit code along unless the engine still
-// remembers it.
-func exitCode(ctx context.Context, c *client.Client, id string, wait *client.Wait) (int, error) {
+// remembers it. again is what to wait for then.
+func exitCode(ctx context.Context, c *client.Client, id string, wait *client.Wait, again container.WaitCondition) (int, error) {
 	code, err := wait.Result()
 	lost := false
 	for attempt := 0; errors.Is(err, client.ErrConnection) && attempt < waitAttempts; attempt++ {
 		lost = true
-		if wait, err = c.WaitContainer(ctx, id, container.WaitConditionNotRunning); err == nil {
+		if wait, err = c.WaitContainer(ctx, id, again); err == nil {
 			code, err = wait.Result()
 			continue
 		}
