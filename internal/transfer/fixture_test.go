@@ -32,7 +32,12 @@ import (
 	"lade/test/kerneltest"
 )
 
-func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("LADE_TEST_PULLER"); dir != "" {
+		pullForever(dir, os.Getenv("LADE_TEST_REGISTRY"))
+	}
+	kerneltest.Main(m, kerneltest.Options{})
+}
 
 // fakeLayers keeps tars in memory, and checks them as the real store does.
 type fakeLayers struct {
