@@ -327,17 +327,32 @@ func TestPullCancelled(t *testing.T) {
 func TestPullToFullDisk(t *testing.T) {
 	kerneltest.Root(t)
 	dir := t.TempDir()
-	if err := syscall.Mount("lade-test", dir, "tmpfs", 0, "size=512k"); err != nil {
+	if err := syscall.Mount("lade-test", dir, "tmpfs", 0, "size=1m"); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()
 	f, reg := newFixtureIn(t, dir, Limits{}), newRegistry(t)
-	reg.image("tag", "amd64", image.Gzip, tarOf(t, map[string]string{"a": noise(2<<20, 7)}), tarOf(t, map[string]string{"b": "small"}))
+	reg.image("tag", "amd64", image.Gzip, tarOf(t, map[string]string{"a": noise(3<<20, 7)}), tarOf(t, map[string]string{"b": "small"}))
 	_, _, err := f.pull(reg.url + "/x:tag")
 	if !errdefs.Is(err, errdefs.Exhausted) || !strings.Contains(err.Error(), "no space left") || errdefs.HintOf(err) == "" {
 		t.Errorf("error = %v (class %v, hint %q)", err, errdefs.ClassOf(err), errdefs.HintOf(err))
 	}
 	if left := f.left(); left != [3]int{} {
 		t.Errorf("left on disk: %v", left)
+	}
+
+	// The same with real layers: the blob fits, and what it unpacks to does not.
+	reg.image("packed", "amd64", image.Gzip, tarOf(t, map[string]string{"a": strings.Repeat("packs well ", 300000)}))
+	tr, snaps, closeDB, err := storeIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closeDB() }()
+	ref, _ := reference.Parse(reg.url + "/x:packed")
+	if _, err := tr.Pull(t.Context(), PullOptions{Ref: ref}, nil); !errdefs.Is(err, errdefs.Exhausted) || errdefs.HintOf(err) == "" {
+		t.Errorf("error = %v (class %v, hint %q)", err, errdefs.ClassOf(err), errdefs.HintOf(err))
+	}
+	if layers, err := snaps.Layers(); len(layers) != 0 || err != nil || f.left() != [3]int{} {
+		t.Errorf("left on disk: %v, layers %v, %v", f.left(), layers, err)
 	}
 }

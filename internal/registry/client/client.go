@@ -207,6 +207,9 @@ func (r *Repository) get(ctx context.Context, u string, h http.Header) (*http.Re
 		if err != nil {
 			return nil, unreachable(r.base, err)
 		}
+		if r.wantsTLS(resp) {
+			return r.get(ctx, strings.Replace(u, "http:", "https:", 1), h)
+		}
 		if resp.StatusCode != http.StatusUnauthorized || round > 0 {
 			return resp, nil
 		}
@@ -218,6 +221,30 @@ func (r *Repository) get(ctx context.Context, u string, h http.Header) (*http.Re
 			return nil, fmt.Errorf("pull access denied for %s: %w", r.name, err)
 		}
 	}
+}
+
+// wantsTLS reports whether a registry on this machine answered plain HTTP with
+// what Go's servers say when they speak TLS, and turns to TLS. That happens at
+// a repository's first request or never, so nobody reads base meanwhile.
+func (r *Repository) wantsTLS(resp *http.Response) bool {
+	if r.base.Scheme != "http" || resp.StatusCode != http.StatusBadRequest || resp.Request.URL.Host != r.base.Host {
+		return false
+	}
+	const says = "Client sent an HTTP request to an HTTPS server"
+	head := make([]byte, len(says))
+	n, _ := io.ReadFull(resp.Body, head)
+	if string(head[:n]) != says {
+		resp.Body = readCloser{io.MultiReader(bytes.NewReader(head[:n]), resp.Body), resp.Body}
+		return false
+	}
+	drain(resp)
+	r.base.Scheme = "https"
+	return true
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
 }
 
 // do sends a request with the session's authorization. Go copies headers on

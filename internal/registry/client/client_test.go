@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"log" //nolint:depguard // httptest's server wants one
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -148,6 +149,23 @@ func TestUnreachable(t *testing.T) {
 	err = unreachable(origin(ref.Domain), &net.DNSError{Name: "registry.invalid", IsNotFound: true})
 	if !strings.Contains(err.Error(), "no such host") || !strings.Contains(errdefs.HintOf(err), "check the name") {
 		t.Errorf("no such host: %v", err)
+	}
+}
+
+// TestLoopbackTLS: a registry on this machine may speak TLS all the same.
+func TestLoopbackTLS(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { sendManifest(w) }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	c := New(Options{Backoff: time.Millisecond, Base: http.DefaultTransport})
+	_, _, err := repo(t, c, strings.TrimPrefix(s.URL, "https://"), auth.Credentials{}).Manifest(t.Context(), "tag")
+	if !errdefs.Is(err, errdefs.Denied) || !strings.Contains(err.Error(), "certificate is not trusted") {
+		t.Errorf("unknown authority: %v", err)
+	}
+	c = New(Options{Backoff: time.Millisecond, Base: s.Client().Transport})
+	if _, _, err := repo(t, c, strings.TrimPrefix(s.URL, "https://"), auth.Credentials{}).Manifest(t.Context(), "tag"); err != nil {
+		t.Error(err)
 	}
 }
 
