@@ -59,10 +59,10 @@ func (l *load) ingest(ctx context.Context, archive io.Reader) error {
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
+		case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF) && n == 0 && packing == image.Plain:
+			return errdefs.New(errdefs.Invalid, "no image archive: it is no tar: %w", err)
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return errdefs.New(errdefs.DataLoss, "the archive is truncated: %w", err)
-		case errors.Is(err, tar.ErrHeader):
-			return errdefs.New(errdefs.Invalid, "no image archive: it is no tar: %w", err)
 		case err != nil:
 			return fmt.Errorf("read the archive: %w", err)
 		case n >= l.t.Limits.Entries:

@@ -220,6 +220,7 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"empty", nil, errdefs.Invalid, "no image archive"},
 		{"text", []byte(strings.Repeat("not a tar ", 100)), errdefs.Invalid, "no tar"},
+		{"a word", []byte("garbage\n"), errdefs.Invalid, "no tar"},
 		{"bzip2", []byte("BZh91AY&SY"), errdefs.NotImplemented, "bzip2"},
 		{"a root file system", a, errdefs.Invalid, "no image archive"},
 		{"cut off", tarOf(t, good)[:60000], errdefs.DataLoss, "truncated"},

@@ -66,7 +66,7 @@ func unreachable(base *url.URL, err error) error {
 	host := base.Host
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		if dns.IsNotFound {
-			return errdefs.Hint(errdefs.New(errdefs.Unavailable, "registry %s: no such host", host), "check the name: what stands before the first slash is the registry")
+			return errdefs.Hint(errdefs.New(errdefs.Unavailable, "registry %s: no such host", host), "check the name (what stands before the first slash is the registry), and that this machine is connected")
 		}
 		return errdefs.Hint(again(errdefs.New(errdefs.Unavailable, "registry %s: look up its address: %w", host, err)), "is this machine connected, and is its name server right?")
 	}
