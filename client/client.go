@@ -13,9 +13,9 @@
 //
 // Attach and exec take over their connection and become a Stream. Nothing here
 // starts an engine or prints; a caller that wants an engine started on demand
-// passes its own dial function to NewWithDialer. Only calls that change nothing
-// are sent again when the engine went away before it answered: what became of
-// the others, nobody knows.
+// passes its own dial function to NewWithDialer. Only calls that change nothing,
+// or nothing more the second time, are sent again when the engine went away
+// before it answered: what became of the others, nobody knows.
 package client
 
 import (
@@ -138,9 +138,10 @@ type call struct {
 	query        url.Values
 	body         any // an io.Reader is sent as it is, anything else as JSON
 	header       http.Header
+	again        bool // may be sent again as if it were a GET: doing it twice is doing it once
 }
 
-// How often a call that changes nothing is sent again. An engine that dies
+// How often a call is sent again that may be. An engine that dies
 // takes connections until the kernel is done with it, so the pauses grow.
 const (
 	getAttempts = 5
@@ -153,7 +154,7 @@ func (c *Client) do(ctx context.Context, r call) (*http.Response, error) {
 	for attempt := 0; ; attempt++ {
 		resp, err := c.once(ctx, r)
 		broken := errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.EOF)
-		if r.method != http.MethodGet || !broken || !errors.Is(err, ErrConnection) || attempt == getAttempts {
+		if r.method != http.MethodGet && !r.again || !broken || !errors.Is(err, ErrConnection) || attempt == getAttempts {
 			return resp, err
 		}
 		select {

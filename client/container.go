@@ -99,7 +99,7 @@ func (o StopOptions) query() url.Values {
 
 // StopContainer stops a container and returns when it has stopped.
 func (c *Client) StopContainer(ctx context.Context, id string, o StopOptions) error {
-	return notModifiedIsFine(c.run(ctx, call{method: http.MethodPost, path: path("containers", id, "stop"), query: o.query()}))
+	return notModifiedIsFine(c.run(ctx, call{method: http.MethodPost, path: path("containers", id, "stop"), query: o.query(), again: true}))
 }
 
 // RestartContainer stops a container if it runs, and starts it.
@@ -146,7 +146,7 @@ func (c *Client) RemoveContainer(ctx context.Context, id string, o RemoveOptions
 
 // ResizeContainer sets the size of a container's terminal.
 func (c *Client) ResizeContainer(ctx context.Context, id string, height, width uint) error {
-	return c.run(ctx, call{method: http.MethodPost, path: path("containers", id, "resize"), query: size(height, width)})
+	return c.run(ctx, call{method: http.MethodPost, path: path("containers", id, "resize"), query: size(height, width), again: true})
 }
 
 func size(height, width uint) url.Values {
@@ -223,7 +223,7 @@ func (c *Client) WaitContainer(ctx context.Context, id string, condition contain
 	if condition != "" {
 		q.Set("condition", string(condition))
 	}
-	resp, err := c.do(ctx, call{method: http.MethodPost, path: path("containers", id, "wait"), query: q}) //nolint:bodyclose // Wait closes it
+	resp, err := c.do(ctx, call{method: http.MethodPost, path: path("containers", id, "wait"), query: q, again: true}) //nolint:bodyclose // Wait closes it
 	if err != nil {
 		return nil, err
 	}
