@@ -71,9 +71,11 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 		return s.settled(ctx, c, l)
 	}
 	if started {
-		sh, err := s.cfg.Shims.Dial(ctx, s.bundle(c.id))
-		if err == nil {
-			return s.adoptShim(ctx, c, l, sh)
+		if sh, err := s.cfg.Shims.Dial(ctx, s.bundle(c.id)); err == nil {
+			if now, err := settle(ctx, sh); err == nil {
+				return s.adoptShim(ctx, c, l, sh, now)
+			}
+			_ = sh.Close() // it left meanwhile
 		}
 	}
 	// The shim is no more. It writes the exit record before it leaves.
@@ -98,12 +100,7 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 }
 
 // adoptShim goes on with a shim that answers.
-func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh Shim) error {
-	now, err := settle(ctx, sh)
-	if err != nil {
-		_ = sh.Close()
-		return err
-	}
+func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh Shim, now shim.State) error {
 	switch now.Status {
 	case shim.StatusRunning, shim.StatusExited:
 		st := l.State

@@ -19,6 +19,10 @@ import (
 	"lade/internal/linux/mount"
 )
 
+// foreignVersion is what runtimes other than Lade's are told: many refuse a
+// version that is newer than themselves, though they know all that is used.
+const foreignVersion = "1.0.2"
+
 // ociConfig gathers what a container's configuration depends on, and derives it.
 func (s *Service) ociConfig(def record.Definition, who account.Identity) (*specs.Spec, error) {
 	in := ocispec.Input{
@@ -41,7 +45,11 @@ func (s *Service) ociConfig(def record.Definition, who account.Identity) (*specs
 	if in.Machine, err = s.machine(def); err != nil {
 		return nil, err
 	}
-	return ocispec.Build(in)
+	config, err := ocispec.Build(in)
+	if err == nil && s.foreign(def.Host.Runtime) {
+		config.Version = foreignVersion
+	}
+	return config, err
 }
 
 // joinedNamespaces returns the paths of the namespaces of other containers that

@@ -11,6 +11,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
@@ -154,7 +155,7 @@ func defaults(d *record.Definition, hostname, runtimeName string) {
 		}
 	}
 	if h.MaskedPaths == nil && !h.Privileged {
-		h.MaskedPaths = ocispec.MaskedPaths()
+		h.MaskedPaths = append(ocispec.MaskedPaths(), hostfacts.MaskedPaths()...)
 	}
 	if h.ReadonlyPaths == nil && !h.Privileged {
 		h.ReadonlyPaths = ocispec.ReadonlyPaths()

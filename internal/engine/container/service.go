@@ -216,6 +216,12 @@ func (s *Service) logDir(id string) string { return filepath.Join(s.dataDir(id),
 
 func (s *Service) runtimeRoot() string { return filepath.Join(s.cfg.StateDir, "runtime") }
 
+// ownRuntime is the name of Lade's runtime.
+const ownRuntime = "lade"
+
+// foreign reports whether a container's runtime is not Lade's.
+func (s *Service) foreign(name string) bool { return s.runtime(name).Name != ownRuntime }
+
 // runtime returns the runtime of the given name; empty means the default.
 func (s *Service) runtime(name string) Runtime {
 	for _, r := range s.cfg.Runtimes {

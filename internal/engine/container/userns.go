@@ -20,7 +20,8 @@ func idMaps(base uint32) []mount.IDMap {
 }
 
 // whyNoUserNS says what in a request rules out a user namespace of the
-// container's own, or "". To share a namespace of the host's while owning
+// container's own, or "". Runtimes that are not Lade's open the root as the
+// container's root, who may not enter the engine's directories. To share a namespace of the host's while owning
 // nothing in it would break more than it protects.
 func (s *Service) whyNoUserNS(h *api.HostConfig) string {
 	switch {
@@ -34,6 +35,8 @@ func (s *Service) whyNoUserNS(h *api.HostConfig) string {
 		return "--pid=host"
 	case h.IpcMode.IsHost():
 		return "--ipc=host"
+	case s.foreign(h.Runtime):
+		return "--runtime=" + h.Runtime
 	case !s.cfg.Host.UserNamespaces:
 		return "this kernel or user cannot"
 	}

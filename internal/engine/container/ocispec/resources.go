@@ -25,11 +25,8 @@ func resources(s *specs.Spec, in Input) error {
 	cpu(r, in)
 	memory(r, in)
 	pids := int64(DefaultPIDs)
-	if p := in.Host.PidsLimit; p != nil {
+	if p := in.Host.PidsLimit; p != nil && *p != 0 { // docker's client sends 0 for "nothing said"
 		pids = *p
-		if pids == 0 {
-			pids = -1
-		}
 	}
 	r.Pids = &specs.LinuxPids{Limit: &pids}
 	return blockIO(r, in)
