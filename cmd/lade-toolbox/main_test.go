@@ -132,24 +132,24 @@ func TestCommands(t *testing.T) {
 		{`echo hello world | sed 's/\(h\w*\) \(.*\)/\2 \1/; s/o/0/g'; printf 'a\nb\nc\n' | sed -n '2p;/c/p'; printf 'a\nb\n' | sed '$d'`, "w0rld hell0\nb\nc\na\n"},
 		{`echo a/b | sed 's|/|\\|'; echo x > f; sed -i s/x/y/ f; cat f`, "a\\b\ny\n"},
 		{`basename /a/b.c .c; dirname /a/b/c; dirname c`, "b\n/a/b\n.\n"},
-		{`mkdir -p a/b; touch a/b/c; ln -s b a/l; find a | sort; find a -type l; find a -name c -exec echo found {} \;; rm -r a; ls`, "a\na/b\na/b/c\na/l\na/l\nfound a/b/c\n"},
+		{`mkdir -p a/b; touch a/b/c; ln -s b a/l; find a | sort; find a -type l; find a -name c -exec echo found {} \;; rm -r a; ls`, "a\na/b\na/b/c\na/l\na/l\nfound a/b/c\n"}, //nolint:dupword // what the commands print
 		{`mkdir d; touch d/x d/y; find d -name x -delete; ls d; find d -delete; ls`, "y\n"},
 		{`echo data > f; cp f g; mv g h; cat h; chmod 600 h; stat -c '%a %s %F' h; ln h i; stat -c %h i`, "data\n600 5 regular file\n2\n"},
 		{`mkdir d; echo x > d/f; tar -czf a.tgz d; rm -r d; tar -xzf a.tgz; cat d/f; tar tf a.tgz`, "x\nd/\nd/f\n"},
-		{`echo abc | gzip | gunzip; echo abc > f; gzip f; ls; zcat f.gz; gunzip f.gz; cat f`, "abc\nf.gz\nabc\nabc\n"},
+		{`echo abc | gzip | gunzip; echo abc > f; gzip f; ls; zcat f.gz; gunzip f.gz; cat f`, "abc\nf.gz\nabc\nabc\n"}, //nolint:dupword // what the commands print
 		{`printf abc | sha256sum; printf abc > f; sha256sum f > s; sha256sum -c s`, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad  -\nf: OK\n"},
 		{`echo hi | base64 | base64 -d; echo a b | xargs echo x`, "hi\nx a b\n"},
 		{`dd if=/dev/zero of=f bs=1K count=3 status=none; wc -c f; truncate -s 1M f; stat -c %s f`, "3072 f\n1048576\n"},
 		{`seq 3 -1 1 | tr '\n' ' '; seq 2`, "3 2 1 1\n2\n"},
-		{`echo a | tee f; echo b | tee -a f >/dev/null; cat f`, "a\na\nb\n"},
+		{`echo a | tee f; echo b | tee -a f >/dev/null; cat f`, "a\na\nb\n"}, //nolint:dupword // what the commands print
 		{`timeout 0.05 sleep 9; echo $?; timeout 5 sh -c 'exit 6'; echo $?`, "124\n6\n"},
 		{`readlink -f /proc/self/../1/../ >/dev/null && ln -s t l && readlink l; rmdir nosuch 2>/dev/null; echo $?`, "t\n1\n"},
 		{`date -u -d @0 '+%Y-%m-%d %H:%M:%S %s'`, "1970-01-01 00:00:00 0\n"},
-		{`yes | head -2; true; echo $?; false; echo $?`, "y\ny\n0\n1\n"},
+		{`yes | head -2; true; echo $?; false; echo $?`, "y\ny\n0\n1\n"}, //nolint:dupword // what the commands print
 		{`ls -1 nosuch 2>/dev/null; echo $?; touch b a; ls; mkdir .h; ls -A`, "1\na\nb\n.h\na\nb\n"},
 		{`which sh >/dev/null && echo found; which nosuch; echo $?`, "found\n1\n"},
 		{`head -z 2>/dev/null; echo $?`, "2\n"},
-		{`id -u; id -un; whoami`, "0\nroot\nroot\n"},
+		{`id -u; id -un; whoami`, "0\nroot\nroot\n"}, //nolint:dupword // what the commands print
 	}
 	kerneltest.Root(t)
 	for _, tt := range tests {

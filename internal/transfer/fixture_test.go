@@ -296,3 +296,10 @@ func (r *registry) image(tag, arch string, c image.Compression, tars ...[]byte) 
 	m.Config = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: r.blob(raw), Size: int64(len(raw))}
 	return r.manifest(tag, ocispec.MediaTypeImageManifest, m)
 }
+
+func writeFile(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

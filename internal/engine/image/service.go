@@ -214,3 +214,53 @@ func (s *Service) Sweep(_ context.Context, before time.Time) error {
 	}
 	return nil
 }
+
+// Save writes images as an archive that Load, docker load and OCI tools read.
+// An image that is given by name is saved under that name; a repository without
+// a tag stands for all its tags.
+func (s *Service) Save(ctx context.Context, refs []string, w io.Writer) error {
+	if len(refs) == 0 {
+		return errdefs.New(errdefs.Invalid, "save: no image is named")
+	}
+	var all []transfer.Saved
+	add := func(e imagestore.Entry, names ...reference.Reference) {
+		for i := range all {
+			if all[i].Entry.ID == e.ID {
+				all[i].Names = append(all[i].Names, names...)
+				return
+			}
+		}
+		all = append(all, transfer.Saved{Entry: e, Names: names})
+	}
+	for _, ref := range refs {
+		bare, err := reference.ParseName(ref)
+		if err == nil && bare.Tag == "" && bare.Digest == "" {
+			list, err := s.c.Images.List()
+			if err != nil {
+				return err
+			}
+			found := false
+			for _, e := range list {
+				for _, r := range e.Refs {
+					if r.Ref.Tag != "" && sameRepository(r.Ref, bare) {
+						add(e, r.Ref)
+						found = true
+					}
+				}
+			}
+			if found {
+				continue
+			}
+		}
+		e, err := s.resolve(ctx, ref)
+		if err != nil {
+			return err
+		}
+		if name, ok := nameIn(e, ref); ok && name.Digest == "" {
+			add(e, name)
+		} else {
+			add(e)
+		}
+	}
+	return s.c.Transfer.Save(ctx, w, all)
+}

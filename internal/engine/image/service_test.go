@@ -198,11 +198,19 @@ func TestRemove(t *testing.T) {
 	say := func(ref string, o RemoveOptions) string {
 		gone, err := f.Remove(t.Context(), ref, o)
 		var s []string
+		n := 0
 		for _, g := range gone {
-			s = append(s, strings.TrimPrefix("-"+g.Untagged, "-")+strings.Repeat("deleted", min(1, len(g.Deleted))))
+			if g.Untagged != "" {
+				s = append(s, g.Untagged)
+			} else {
+				n++
+			}
+		}
+		if n > 0 {
+			s = append(s, fmt.Sprint("deleted ", n))
 		}
 		if err != nil {
-			s = append(s, fmt.Sprintf("%v: %v", errdefs.ClassOf(err), err))
+			s = append(s, fmt.Sprintf("[%v] %v", errdefs.ClassOf(err), err))
 		}
 		return strings.Join(s, "; ")
 	}
@@ -213,21 +221,21 @@ func TestRemove(t *testing.T) {
 		do   func() string
 		want string
 	}{
-		{func() string { return say("nosuch", RemoveOptions{}) }, "not found: No such image: nosuch:latest"},
-		{func() string { return say(id, RemoveOptions{}) }, "conflict: conflict: unable to delete " + short + " (cannot be forced) - image is being used by running container 0123456789ab"},
-		{func() string { return say(short, RemoveOptions{Force: true}) }, "conflict: conflict: unable to delete " + short + " (cannot be forced) - image is being used by running container 0123456789ab"},
+		{func() string { return say("nosuch", RemoveOptions{}) }, "[not found] No such image: nosuch:latest"},
+		{func() string { return say(id, RemoveOptions{}) }, "[conflict] conflict: unable to delete " + short + " (cannot be forced) - image is being used by running container 0123456789ab"},
+		{func() string { return say(short, RemoveOptions{Force: true}) }, "[conflict] conflict: unable to delete " + short + " (cannot be forced) - image is being used by running container 0123456789ab"},
 		{func() string { return say("b:2", RemoveOptions{}) }, "b:2"},
-		{func() string { return say("a:1", RemoveOptions{}) }, "conflict: conflict: unable to remove repository reference \"a:1\" (must force) - container 0123456789ab is using its referenced image " + short},
-		{func() string { f.running = map[string]bool{}; return say(short, RemoveOptions{}) }, "conflict: conflict: unable to delete " + short + " (must be forced) - image is being used by stopped container 0123456789ab"},
+		{func() string { return say("a:1", RemoveOptions{}) }, "[conflict] conflict: unable to remove repository reference \"a:1\" (must force) - container 0123456789ab is using its referenced image " + short},
+		{func() string { f.running = map[string]bool{}; return say(short, RemoveOptions{}) }, "[conflict] conflict: unable to delete " + short + " (must be forced) - image is being used by stopped container 0123456789ab"},
 		{func() string {
 			if err := f.Tag(t.Context(), id, "c:3"); err != nil {
 				t.Fatal(err)
 			}
 			f.users = map[string][]string{}
 			return say(short, RemoveOptions{})
-		}, "conflict: conflict: unable to delete " + short + " (must be forced) - image is referenced in multiple repositories"},
+		}, "[conflict] conflict: unable to delete " + short + " (must be forced) - image is referenced in multiple repositories"},
 		{func() string { return say("c:3", RemoveOptions{}) }, "c:3"},
-		{func() string { return say("a:1", RemoveOptions{}) }, "a:1; deleted; deleted"},
+		{func() string { return say("a:1", RemoveOptions{}) }, "a:1; deleted 2"},
 		{func() string { return fmt.Sprint(f.left()) }, "0"},
 	}
 	for i, s := range steps {
@@ -283,6 +291,25 @@ func TestPrune(t *testing.T) {
 	}
 	if list, err := f.List(t.Context(), ListOptions{}); err != nil || len(list) != 1 || list[0].ID != used {
 		t.Errorf("left: %v, %v", list, err)
+	}
+}
+
+func TestSave(t *testing.T) {
+	f := newFixture(t)
+	id := f.add("a", 0, "a:1", "a:2", "b:1")
+	for refs, want := range map[string]string{"a": "Loaded image: a:1\nLoaded image: a:2\n", "b:1": "Loaded image: b:1\n", id[7:20]: "Loaded image ID: " + id + "\n"} {
+		var archive bytes.Buffer
+		if err := f.Save(t.Context(), []string{refs}, &archive); err != nil {
+			t.Fatal(err)
+		}
+		g := newFixture(t)
+		said := ""
+		if err := g.Load(t.Context(), &archive, func(p transfer.Progress) { said += p.Message }); err != nil || said != want {
+			t.Errorf("save %s: loaded %q, %v", refs, said, err)
+		}
+	}
+	if err := f.Save(t.Context(), []string{"nosuch"}, io.Discard); !errdefs.Is(err, errdefs.NotFound) {
+		t.Errorf("save of nothing: %v", err)
 	}
 }
 
