@@ -25,7 +25,27 @@ import (
 	"lade/test/kerneltest"
 )
 
-func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
+// TestMain makes the Debian image while the machine's network is in reach; the
+// tests have one of their own.
+func TestMain(m *testing.M) {
+	if out, err := exec.Command("../fixture/debian-image", cacheDir()).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "make the Debian image: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	kerneltest.Main(m, kerneltest.Options{Net: true})
+}
+
+// cacheDir is where the Debian image is kept.
+func cacheDir() string {
+	if d := os.Getenv("LADE_TEST_CACHE"); d != "" {
+		return d
+	}
+	d, err := os.UserCacheDir()
+	if err != nil {
+		d = os.TempDir()
+	}
+	return d + "/lade-test"
+}
 
 // host is one engine with its own directories, and the command line for it.
 type host struct {
@@ -257,7 +277,7 @@ func newRegistry(t *testing.T) registry {
 		_ = c.Wait()
 	})
 	r.await(t)
-	out, err := exec.Command("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "oci:"+debianLayout(t)+":bookworm", "docker://"+r.addr+"/debian:bookworm").CombinedOutput()
+	out, err := exec.Command("skopeo", "--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", "oci:"+cacheDir()+"/oci:bookworm", "docker://"+r.addr+"/debian:bookworm").CombinedOutput()
 	if err != nil {
 		t.Fatalf("skopeo: %v\n%s", err, out)
 	}
@@ -278,21 +298,4 @@ func (r registry) await(t *testing.T) {
 		<-tick.C
 	}
 	t.Fatal("the registry does not answer")
-}
-
-// debianLayout returns the OCI layout that test/fixture/debian-image makes.
-func debianLayout(t *testing.T) string {
-	t.Helper()
-	cache := os.Getenv("LADE_TEST_CACHE")
-	if cache == "" {
-		d, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = d + "/lade-test"
-	}
-	if out, err := exec.Command("../fixture/debian-image", cache).CombinedOutput(); err != nil {
-		t.Fatalf("make the Debian image: %v\n%s", err, out)
-	}
-	return cache + "/oci"
 }

@@ -64,6 +64,7 @@ func onTerminal(t *testing.T, c *exec.Cmd) *terminal {
 	}()
 	t.Cleanup(func() {
 		_ = c.Process.Kill()
+		_ = c.Wait() // an error says that it was waited for before
 		_ = master.Close()
 		for range term.bytes {
 			// Until the reader has ended.
