@@ -131,6 +131,7 @@ func jobControl(h *host, image string) {
 	x.expect("fore1ground")
 	x.write("\x1a")
 	x.expect("Stopped")
+	x.expect("ready> ")
 	x.write("kill %1; kill -9 %2; wait; sleep 1000; echo interrupted $?\r")
 	x.expect("echo interrupted")
 	x.write("\x03")

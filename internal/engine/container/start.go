@@ -131,7 +131,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		return fmt.Errorf("make the container's directory: %w", err)
 	}
 	undo.add("remove the bundle", func(context.Context) error { return os.RemoveAll(s.bundle(def.ID)) })
-	root, err := s.cfg.Snapshots.Prepare(def.ID, def.Image.DiffIDs, snapshot.PrepareOptions{UIDMap: idMaps(def.IDBase), GIDMap: idMaps(def.IDBase)})
+	root, err := s.cfg.Snapshots.Prepare(def.ID, def.Image.DiffIDs, snapshot.PrepareOptions{Volatile: def.Ephemeral, UIDMap: idMaps(def.IDBase), GIDMap: idMaps(def.IDBase)})
 	if err != nil {
 		return fmt.Errorf("prepare the root file system: %w", err)
 	}
