@@ -127,6 +127,9 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 // defaults fills in what Docker shows for what a request leaves open.
 func defaults(d *record.Definition, hostname, runtimeName string) {
 	h, c := d.Host, d.Config
+	if c.NetworkDisabled {
+		h.NetworkMode = network.NetworkNone
+	}
 	if h.NetworkMode == "" || h.NetworkMode == network.NetworkDefault {
 		h.NetworkMode = network.NetworkBridge
 	}

@@ -205,7 +205,7 @@ func (f *fakeShims) Launch(_ context.Context, cfg shim.Config, attach []shim.Att
 	if err := os.WriteFile(filepath.Join(cfg.Bundle, "rootfs/etc/passwd"), []byte("root:x:0:0::/root:\napp:x:1000:1000::/home/app:\n"), 0o600); err != nil {
 		return nil, err
 	}
-	process := exec.Command("sleep", "1000") //nolint:noctx // gone ends it
+	process := exec.Command("sleep", "1000")
 	if err := process.Start(); err != nil {
 		return nil, err
 	}

@@ -98,9 +98,7 @@ func (s *Service) startFailed(ctx context.Context, c *container, def record.Defi
 	defer cancel()
 	c.mu.Lock()
 	c.state.Error = cause.Error()
-	if c.state.ExitCode == 0 {
-		c.state.ExitCode = exitCodeOfStart(cause)
-	}
+	c.state.ExitCode = exitCodeOfStart(cause)
 	st := c.state
 	c.mu.Unlock()
 	c.pending.drop()

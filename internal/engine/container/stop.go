@@ -95,22 +95,19 @@ func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptio
 		s.log.Warn("signal a container", "container", c.id, "err", err)
 		timeout = min(timeout, 2*time.Second)
 	}
-	if timeout < 0 {
-		select {
-		case <-r.ended:
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	var expired <-chan time.Time // never, where there is no limit
+	if timeout >= 0 {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		expired = timer.C
 	}
-	timer := time.NewTimer(timeout)
-	defer timer.Stop()
+	// What was asked for is done, and in no more haste, when the client leaves.
 	select {
 	case <-r.ended:
 		return nil
-	case <-timer.C:
-	case <-ctx.Done():
-		// The client has left. What it asked for is still done.
+	case <-s.quit:
+		return errdefs.New(errdefs.Unavailable, "the engine stops; container %s was signalled", c.id)
+	case <-expired:
 	}
 	return s.killRun(context.WithoutCancel(ctx), c, r)
 }
@@ -161,7 +158,8 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 	if err != nil {
 		return err
 	}
-	if _, _, err := stopParams(c.def.Config, o); err != nil {
+	def, _ := c.view()
+	if _, _, err := stopParams(def.Config, o); err != nil {
 		return err
 	}
 	if r := c.current(); r != nil {
