@@ -36,9 +36,13 @@ func (s *Service) Adopt(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the records of containers: %w", err)
 	}
-	for _, l := range all {
-		s.byID[l.Def.ID] = newContainer(l.Def, l.State)
+	found := make([]*container, len(all))
+	for i, l := range all {
+		found[i] = newContainer(l.Def, l.State)
+		s.mu.Lock()
+		s.byID[l.Def.ID] = found[i]
 		s.names[l.Def.Name] = l.Def.ID
+		s.mu.Unlock()
 		s.ids.Share(l.Def.IDBase)
 		img := image.Image{ID: l.Def.Image.ID, Manifest: l.Def.Image.Manifest}
 		img.Config.RootFS.DiffIDs = l.Def.Image.DiffIDs
@@ -48,13 +52,13 @@ func (s *Service) Adopt(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, adoptParallel)
-	for _, l := range all {
+	for i, l := range all {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 			defer cancel()
-			if err := s.adopt(ctx, s.byID[l.Def.ID], l); err != nil {
+			if err := s.adopt(ctx, found[i], l); err != nil {
 				s.log.Error("adopt a container", "container", l.Def.ID, "err", err)
 			}
 		})
@@ -168,7 +172,10 @@ func (s *Service) sweep(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			id := e.Name()
-			if s.byID[id] != nil {
+			s.mu.Lock()
+			known := s.byID[id] != nil
+			s.mu.Unlock()
+			if known {
 				continue
 			}
 			if !ident.IsID(id) {
