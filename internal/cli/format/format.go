@@ -40,15 +40,16 @@ type Row interface {
 
 // Write shows rows.
 func Write[R Row](w io.Writer, t Table, rows []R) error {
-	switch kind, text, _ := strings.Cut(t.Format, " "); {
+	columns, table := strings.CutPrefix(t.Format, "table")
+	switch {
 	case t.Quiet && (t.Format == "" || t.Format == "table"):
 		return t.lines(w, "{{."+t.Key+"}}", rowsOf(rows))
 	case t.Format == "json":
 		return t.lines(w, "{{json .}}", rowsOf(rows))
 	case t.Format == "" || t.Format == "table":
 		return t.table(w, t.Default, rowsOf(rows))
-	case kind == "table":
-		return t.table(w, strings.TrimSpace(text), rowsOf(rows))
+	case table: // with or without a blank, as in Docker
+		return t.table(w, strings.TrimSpace(columns), rowsOf(rows))
 	}
 	return t.lines(w, t.Format, rowsOf(rows))
 }

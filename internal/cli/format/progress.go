@@ -52,17 +52,11 @@ func (p *Progress) Message(m jsonstream.Message) {
 	case m.Status == "":
 	case m.ID == "":
 		p.line(m.Status)
-	case p.known[m.ID] == nil && !layer(m):
+	case strings.HasPrefix(m.Status, "Pulling from"): // its ID is a tag, and no layer
 		p.line(m.ID + ": " + m.Status)
 	default:
 		p.update(m)
 	}
-}
-
-// layer reports whether a message is of a layer: others, such as "latest:
-// Pulling from library/debian", have an ID too but never change.
-func layer(m jsonstream.Message) bool {
-	return m.Progress != nil || !strings.HasPrefix(m.Status, "Pulling from")
 }
 
 func (p *Progress) update(m jsonstream.Message) {

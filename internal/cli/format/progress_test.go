@@ -11,7 +11,7 @@ import (
 )
 
 var pull = []jsonstream.Message{
-	{ID: "12", Status: "Pulling from library/debian"},
+	{ID: "12", Status: "Pulling from library/debian", Progress: &jsonstream.Progress{}},
 	{ID: "aaaaaaaaaaaa", Status: "Pulling fs layer"},
 	{ID: "bbbbbbbbbbbb", Status: "Pulling fs layer"},
 	{ID: "cccccccccccc", Status: "Already exists"},

@@ -45,7 +45,9 @@ func writeInfo(w io.Writer, i system.Info) error {
 	if len(i.SecurityOptions) > 0 {
 		b.WriteString(" Security Options:\n")
 		for _, o := range i.SecurityOptions {
-			line(" ", strings.TrimPrefix(o, "name="))
+			for n, part := range strings.Split(strings.TrimPrefix(o, "name="), ",") {
+				fmt.Fprintf(&b, "%*s%s\n", 2+min(n, 1), "", strings.Replace(part, "=", ": ", 1))
+			}
 		}
 	}
 	line("Kernel Version", i.KernelVersion)
