@@ -11,18 +11,20 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 func gunzip(args []string) error { return gzipCmd(append([]string{"-d"}, args...)) }
 func zcat(args []string) error   { return gzipCmd(append([]string{"-dc"}, args...)) }
 
 func gzipCmd(args []string) error {
-	o, rest, err := getopt(args, "dckf123456789n", nil)
+	o, rest, err := cmdline.Getopt(args, "dckf123456789n", nil)
 	if err != nil {
 		return err
 	}
 	pipe := func(w io.Writer, r io.Reader) error {
-		if o.has('d') {
+		if o.Has('d') {
 			z, err := gzip.NewReader(r)
 			if err != nil {
 				return err
@@ -34,14 +36,14 @@ func gzipCmd(args []string) error {
 		_, err := io.Copy(z, r)
 		return errors.Join(err, z.Close())
 	}
-	if len(rest) == 0 || o.has('c') {
-		return inputs(rest, func(_ string, r io.Reader) error { return pipe(os.Stdout, r) })
+	if len(rest) == 0 || o.Has('c') {
+		return cmdline.Inputs(rest, func(_ string, r io.Reader) error { return pipe(os.Stdout, r) })
 	}
-	return each(rest, func(name string) error {
+	return cmdline.Each(rest, func(name string) error {
 		to := name + ".gz"
-		if o.has('d') {
+		if o.Has('d') {
 			if to = strings.TrimSuffix(name, ".gz"); to == name {
-				return usage("%s: unknown suffix", name)
+				return cmdline.Usage("%s: unknown suffix", name)
 			}
 		}
 		in, err := os.Open(name)
@@ -50,7 +52,7 @@ func gzipCmd(args []string) error {
 		}
 		defer in.Close()
 		mode := os.O_WRONLY | os.O_CREATE | os.O_EXCL
-		if o.has('f') {
+		if o.Has('f') {
 			mode = os.O_WRONLY | os.O_CREATE | os.O_TRUNC
 		}
 		out, err := os.OpenFile(to, mode, 0o666)
@@ -60,7 +62,7 @@ func gzipCmd(args []string) error {
 		if err := errors.Join(pipe(out, in), out.Close()); err != nil {
 			return errors.Join(err, os.Remove(to))
 		}
-		if o.has('k') {
+		if o.Has('k') {
 			return nil
 		}
 		return os.Remove(name)
@@ -72,19 +74,19 @@ func tarCmd(args []string) error {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		args = append([]string{"-" + args[0]}, args[1:]...) // tar xf: the old manner
 	}
-	o, rest, err := getopt(args, "cxtzvf:C:pO", map[string]byte{"directory": 'C', "file": 'f', "gzip": 'z'})
+	o, rest, err := cmdline.Getopt(args, "cxtzvf:C:pO", map[string]byte{"directory": 'C', "file": 'f', "gzip": 'z'})
 	if err != nil {
 		return err
 	}
-	name := o.last('f', "-")
-	if o.has('c') {
+	name := o.Last('f', "-")
+	if o.Has('c') {
 		return create(o, name, rest)
 	}
-	if !o.has('x') && !o.has('t') {
-		return usage("one of -c, -x and -t is needed")
+	if !o.Has('x') && !o.Has('t') {
+		return cmdline.Usage("one of -c, -x and -t is needed")
 	}
-	return inputs([]string{name}, func(_ string, r io.Reader) error {
-		if o.has('z') || strings.HasSuffix(name, "gz") {
+	return cmdline.Inputs([]string{name}, func(_ string, r io.Reader) error {
+		if o.Has('z') || strings.HasSuffix(name, "gz") {
 			z, err := gzip.NewReader(r)
 			if err != nil {
 				return err
@@ -95,7 +97,7 @@ func tarCmd(args []string) error {
 	})
 }
 
-func create(o options, name string, paths []string) (err error) {
+func create(o cmdline.Options, name string, paths []string) (err error) {
 	out := os.Stdout
 	if name != "-" {
 		if out, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666); err != nil {
@@ -104,21 +106,21 @@ func create(o options, name string, paths []string) (err error) {
 		defer func() { err = errors.Join(err, out.Close()) }()
 	}
 	var w io.WriteCloser = out
-	if o.has('z') {
+	if o.Has('z') {
 		z := gzip.NewWriter(out)
 		defer func() { err = errors.Join(err, z.Close()) }()
 		w = z
 	}
-	if err := os.Chdir(o.last('C', ".")); err != nil {
+	if err := os.Chdir(o.Last('C', ".")); err != nil {
 		return err
 	}
 	tw := tar.NewWriter(w)
-	err = each(paths, func(root string) error {
+	err = cmdline.Each(paths, func(root string) error {
 		return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}
-			if o.has('v') {
+			if o.Has('v') {
 				fmt.Fprintln(os.Stderr, p)
 			}
 			return pack(tw, p, d)
@@ -159,8 +161,8 @@ func pack(tw *tar.Writer, p string, d fs.DirEntry) error {
 }
 
 // extract unpacks below the directory, and nowhere else: os.Root sees to it.
-func extract(o options, tr *tar.Reader, only []string) error {
-	root, err := os.OpenRoot(o.last('C', "."))
+func extract(o cmdline.Options, tr *tar.Reader, only []string) error {
+	root, err := os.OpenRoot(o.Last('C', "."))
 	if err != nil {
 		return err
 	}
@@ -177,13 +179,13 @@ func extract(o options, tr *tar.Reader, only []string) error {
 		if !wanted(name, only) {
 			continue
 		}
-		if o.has('t') || o.has('v') {
+		if o.Has('t') || o.Has('v') {
 			fmt.Println(h.Name)
 		}
-		if o.has('t') || name == "" {
+		if o.Has('t') || name == "" {
 			continue
 		}
-		if o.has('O') {
+		if o.Has('O') {
 			_, err = io.Copy(os.Stdout, tr) //nolint:gosec // as much as there is
 		} else {
 			err = unpack(root, name, h, tr)

@@ -23,6 +23,8 @@ import (
 	coremv "github.com/u-root/u-root/pkg/core/mv"
 	corerm "github.com/u-root/u-root/pkg/core/rm"
 	coretouch "github.com/u-root/u-root/pkg/core/touch"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // uroot runs one of u-root's commands.
@@ -43,7 +45,7 @@ func touch(args []string) error     { return uroot(coretouch.New(), args) }
 
 func basename(w io.Writer, args []string) error {
 	if len(args) == 0 {
-		return usage("missing operand")
+		return cmdline.Usage("missing operand")
 	}
 	b := filepath.Base(args[0])
 	if len(args) > 1 && b != args[1] {
@@ -68,18 +70,6 @@ func pwd([]string) error {
 	return err
 }
 
-// each applies fn to every operand, and goes on after an error.
-func each(operands []string, fn func(string) error) error {
-	if len(operands) == 0 {
-		return usage("missing operand")
-	}
-	var errs []error
-	for _, o := range operands {
-		errs = append(errs, fn(o))
-	}
-	return errors.Join(errs...)
-}
-
 // tree applies fn to a path and, if deep, to all below it.
 func tree(path string, deep bool, fn func(string) error) error {
 	if !deep {
@@ -94,9 +84,9 @@ func tree(path string, deep bool, fn func(string) error) error {
 }
 
 func chown(args []string) error {
-	o, rest, err := getopt(args, "Rhfv", nil)
+	o, rest, err := cmdline.Getopt(args, "Rhfv", nil)
 	if err != nil || len(rest) < 2 {
-		return errors.Join(err, need(rest, 2))
+		return errors.Join(err, cmdline.Need(rest, 2))
 	}
 	name, group, hasGroup := strings.Cut(rest[0], ":")
 	uid, gid := -1, -1
@@ -114,9 +104,9 @@ func chown(args []string) error {
 }
 
 func chgrp(args []string) error {
-	o, rest, err := getopt(args, "Rhfv", nil)
+	o, rest, err := cmdline.Getopt(args, "Rhfv", nil)
 	if err != nil || len(rest) < 2 {
-		return errors.Join(err, need(rest, 2))
+		return errors.Join(err, cmdline.Need(rest, 2))
 	}
 	gid, err := groupID(rest[0])
 	if err != nil {
@@ -125,21 +115,14 @@ func chgrp(args []string) error {
 	return own(o, rest[1:], -1, gid)
 }
 
-func own(o options, paths []string, uid, gid int) error {
+func own(o cmdline.Options, paths []string, uid, gid int) error {
 	change := os.Chown
-	if o.has('h') || o.has('R') {
+	if o.Has('h') || o.Has('R') {
 		change = os.Lchown
 	}
-	return each(paths, func(p string) error {
-		return tree(p, o.has('R'), func(p string) error { return change(p, uid, gid) })
+	return cmdline.Each(paths, func(p string) error {
+		return tree(p, o.Has('R'), func(p string) error { return change(p, uid, gid) })
 	})
-}
-
-func need(rest []string, n int) error {
-	if len(rest) < n {
-		return usage("missing operand")
-	}
-	return nil
 }
 
 func userID(name string) (int, error) {
@@ -165,28 +148,28 @@ func groupID(name string) (int, error) {
 }
 
 func ln(args []string) error {
-	o, rest, err := getopt(args, "sfnTv", map[string]byte{"symbolic": 's', "force": 'f'})
+	o, rest, err := cmdline.Getopt(args, "sfnTv", map[string]byte{"symbolic": 's', "force": 'f'})
 	if err != nil || len(rest) == 0 {
-		return errors.Join(err, need(rest, 1))
+		return errors.Join(err, cmdline.Need(rest, 1))
 	}
 	if len(rest) == 1 {
 		rest = append(rest, filepath.Base(rest[0]))
 	}
 	to := rest[len(rest)-1]
 	st, err := os.Stat(to)
-	into := err == nil && st.IsDir() && !o.has('T') && (!o.has('n') || !isLink(to))
+	into := err == nil && st.IsDir() && !o.Has('T') && (!o.Has('n') || !isLink(to))
 	if len(rest) > 2 && !into {
-		return usage("%s is not a directory", to)
+		return cmdline.Usage("%s is not a directory", to)
 	}
-	return each(rest[:len(rest)-1], func(from string) error {
+	return cmdline.Each(rest[:len(rest)-1], func(from string) error {
 		name := to
 		if into {
 			name = filepath.Join(to, filepath.Base(from))
 		}
-		if o.has('f') {
+		if o.Has('f') {
 			_ = os.Remove(name)
 		}
-		if o.has('s') {
+		if o.Has('s') {
 			return os.Symlink(from, name)
 		}
 		return os.Link(from, name)
@@ -199,17 +182,17 @@ func isLink(p string) bool {
 }
 
 func readlink(args []string) error {
-	o, rest, err := getopt(args, "fen", nil)
+	o, rest, err := cmdline.Getopt(args, "fen", nil)
 	if err != nil {
 		return err
 	}
-	if o.has('f') || o.has('e') {
+	if o.Has('f') || o.Has('e') {
 		return realpath(rest)
 	}
-	return each(rest, func(p string) error {
+	return cmdline.Each(rest, func(p string) error {
 		t, err := os.Readlink(p)
 		if err != nil {
-			return status(1)
+			return cmdline.StatusError(1)
 		}
 		fmt.Println(t)
 		return nil
@@ -217,7 +200,7 @@ func readlink(args []string) error {
 }
 
 func realpath(args []string) error {
-	return each(args, func(p string) error {
+	return cmdline.Each(args, func(p string) error {
 		abs, err := filepath.Abs(p)
 		if err != nil {
 			return err
@@ -236,16 +219,16 @@ func realpath(args []string) error {
 }
 
 func rmdir(args []string) error {
-	o, rest, err := getopt(args, "p", nil)
+	o, rest, err := cmdline.Getopt(args, "p", nil)
 	if err != nil {
 		return err
 	}
-	return each(rest, func(p string) error {
+	return cmdline.Each(rest, func(p string) error {
 		for {
 			if err := syscall.Rmdir(p); err != nil {
 				return &fs.PathError{Op: "rmdir", Path: p, Err: err}
 			}
-			if p = filepath.Dir(p); !o.has('p') || p == "." || p == "/" {
+			if p = filepath.Dir(p); !o.Has('p') || p == "." || p == "/" {
 				return nil
 			}
 		}
@@ -253,7 +236,7 @@ func rmdir(args []string) error {
 }
 
 func mkfifo(args []string) error {
-	return each(args, func(p string) error { return syscall.Mkfifo(p, 0o666) })
+	return cmdline.Each(args, func(p string) error { return syscall.Mkfifo(p, 0o666) })
 }
 
 func syncCmd([]string) error {
@@ -262,36 +245,21 @@ func syncCmd([]string) error {
 }
 
 func truncate(args []string) error {
-	o, rest, err := getopt(args, "s:c", map[string]byte{"size": 's'})
+	o, rest, err := cmdline.Getopt(args, "s:c", map[string]byte{"size": 's'})
 	if err != nil {
 		return err
 	}
-	n, err := size(o.last('s', ""))
+	n, err := cmdline.Size(o.Last('s', ""))
 	if err != nil {
 		return err
 	}
-	return each(rest, func(p string) error {
+	return cmdline.Each(rest, func(p string) error {
 		f, err := os.OpenFile(p, os.O_WRONLY|os.O_CREATE, 0o666)
 		if err != nil {
 			return err
 		}
 		return errors.Join(f.Truncate(n), f.Close())
 	})
-}
-
-// size reads a number of bytes with an optional unit.
-func size(s string) (int64, error) {
-	shift := 0
-	trimmed := strings.TrimSuffix(strings.TrimSuffix(s, "iB"), "B")
-	if i := strings.IndexAny(trimmed, "kKMGT"); i >= 0 && i == len(trimmed)-1 {
-		shift = 10 * (1 + strings.IndexByte("KMGT", strings.ToUpper(trimmed)[i]))
-		trimmed = trimmed[:i]
-	}
-	n, err := strconv.ParseInt(trimmed, 10, 64)
-	if err != nil || n < 0 || n<<shift>>shift != n {
-		return 0, usage("%q is no size", s)
-	}
-	return n << shift, nil
 }
 
 func dd(args []string) error {
@@ -305,16 +273,16 @@ func dd(args []string) error {
 		case "of":
 			out = value
 		case "bs":
-			bs, err = size(value)
+			bs, err = cmdline.Size(value)
 		case "count":
-			count, err = size(value)
+			count, err = cmdline.Size(value)
 		case "skip":
-			skip, err = size(value)
+			skip, err = cmdline.Size(value)
 		case "status":
 			quiet = value == "none"
 		case "conv", "oflag", "iflag":
 		default:
-			err = usage("unknown operand %s", a)
+			err = cmdline.Usage("unknown operand %s", a)
 		}
 		if err != nil {
 			return err
@@ -370,15 +338,15 @@ func transferBlocks(w *os.File, r io.Reader, how [3]int64, quiet bool) error {
 }
 
 func stat(args []string) error {
-	o, rest, err := getopt(args, "c:Lt", map[string]byte{"format": 'c', "dereference": 'L'})
+	o, rest, err := cmdline.Getopt(args, "c:Lt", map[string]byte{"format": 'c', "dereference": 'L'})
 	if err != nil {
 		return err
 	}
 	look := os.Lstat
-	if o.has('L') {
+	if o.Has('L') {
 		look = os.Stat
 	}
-	return each(rest, func(p string) error {
+	return cmdline.Each(rest, func(p string) error {
 		st, err := look(p)
 		if err != nil {
 			return err
@@ -387,7 +355,7 @@ func stat(args []string) error {
 		if !ok {
 			return errors.ErrUnsupported
 		}
-		format := o.last('c', "  File: %n\n  Size: %s\tBlocks: %b\tType: %F\nDevice: %d\tInode: %i\tLinks: %h\nAccess: (%a/%A)\tUid: %u (%U)\tGid: %g (%G)\nModify: %y")
+		format := o.Last('c', "  File: %n\n  Size: %s\tBlocks: %b\tType: %F\nDevice: %d\tInode: %i\tLinks: %h\nAccess: (%a/%A)\tUid: %u (%U)\tGid: %g (%G)\nModify: %y")
 		fmt.Println(expandStat(format, p, st, s))
 		return nil
 	})
@@ -417,7 +385,7 @@ func groupName(id uint32) string {
 }
 
 func du(args []string) error {
-	o, rest, err := getopt(args, "shkmacx", nil)
+	o, rest, err := cmdline.Getopt(args, "shkmacx", nil)
 	if err != nil {
 		return err
 	}
@@ -425,13 +393,13 @@ func du(args []string) error {
 		rest = []string{"."}
 	}
 	show := func(blocks int64, p string) {
-		if o.has('h') {
-			fmt.Printf("%s\t%s\n", human(blocks*512), p)
+		if o.Has('h') {
+			fmt.Printf("%s\t%s\n", cmdline.Human(blocks*512), p)
 		} else {
 			fmt.Printf("%d\t%s\n", (blocks+1)/2, p)
 		}
 	}
-	return each(rest, func(root string) error {
+	return cmdline.Each(rest, func(root string) error {
 		sums := map[string]int64{}
 		var dirs []string
 		err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
@@ -448,12 +416,12 @@ func du(args []string) error {
 					}
 				}
 			}
-			if d.IsDir() || o.has('a') {
+			if d.IsDir() || o.Has('a') {
 				dirs = append(dirs, p)
 			}
 			return nil
 		})
-		for i := len(dirs) - 1; i >= 0 && !o.has('s'); i-- {
+		for i := len(dirs) - 1; i >= 0 && !o.Has('s'); i-- {
 			if dirs[i] != root {
 				show(sums[dirs[i]], dirs[i])
 			}
@@ -461,15 +429,4 @@ func du(args []string) error {
 		show(sums[root], root)
 		return err
 	})
-}
-
-func human(n int64) string {
-	f, units := float64(n), "BKMGTP"
-	for f >= 1024 && len(units) > 1 {
-		f, units = f/1024, units[1:]
-	}
-	if units[0] == 'B' {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%.1f%c", f, units[0])
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // listed is one line of ls.
@@ -24,7 +26,7 @@ type listed struct {
 }
 
 func ls(args []string) error {
-	o, rest, err := getopt(args, "laA1dhRtSrinFpLkgo", map[string]byte{"all": 'a', "almost-all": 'A', "human-readable": 'h', "color": 'p', "recursive": 'R'})
+	o, rest, err := cmdline.Getopt(args, "laA1dhRtSrinFpLkgo", map[string]byte{"all": 'a', "almost-all": 'A', "human-readable": 'h', "color": 'p', "recursive": 'R'})
 	if err != nil {
 		return err
 	}
@@ -32,14 +34,14 @@ func ls(args []string) error {
 		rest = []string{"."}
 	}
 	look := os.Lstat
-	if o.has('L') {
+	if o.Has('L') {
 		look = os.Stat
 	}
 	var files, dirs []listed
 	var errs []error
 	for _, p := range rest {
 		st, err := look(p)
-		if err == nil && st.Mode()&fs.ModeSymlink != 0 && !o.has('l') {
+		if err == nil && st.Mode()&fs.ModeSymlink != 0 && !o.Has('l') {
 			if to, err := os.Stat(p); err == nil && to.IsDir() {
 				st = to
 			}
@@ -47,7 +49,7 @@ func ls(args []string) error {
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case st.IsDir() && !o.has('d'):
+		case st.IsDir() && !o.Has('d'):
 			dirs = append(dirs, listed{p, p, st})
 		default:
 			files = append(files, listed{p, p, st})
@@ -55,7 +57,7 @@ func ls(args []string) error {
 	}
 	showList(o, files)
 	for i, d := range dirs {
-		if len(rest) > 1 || o.has('R') {
+		if len(rest) > 1 || o.Has('R') {
 			if i > 0 || len(files) > 0 {
 				fmt.Println()
 			}
@@ -66,13 +68,13 @@ func ls(args []string) error {
 	return errors.Join(errs...)
 }
 
-func listDir(o options, dir string) error {
+func listDir(o cmdline.Options, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	var list []listed
-	if o.has('a') {
+	if o.Has('a') {
 		for _, n := range []string{".", ".."} {
 			if st, err := os.Lstat(filepath.Join(dir, n)); err == nil {
 				list = append(list, listed{n, filepath.Join(dir, n), st})
@@ -80,14 +82,14 @@ func listDir(o options, dir string) error {
 		}
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") && !o.has('a') && !o.has('A') {
+		if strings.HasPrefix(e.Name(), ".") && !o.Has('a') && !o.Has('A') {
 			continue
 		}
 		if st, err := e.Info(); err == nil {
 			list = append(list, listed{e.Name(), filepath.Join(dir, e.Name()), st})
 		}
 	}
-	if o.has('l') {
+	if o.Has('l') {
 		var blocks int64
 		for _, l := range list {
 			if s, ok := l.info.Sys().(*syscall.Stat_t); ok {
@@ -97,7 +99,7 @@ func listDir(o options, dir string) error {
 		fmt.Println("total", blocks)
 	}
 	showList(o, list)
-	if !o.has('R') {
+	if !o.Has('R') {
 		return nil
 	}
 	var errs []error
@@ -110,15 +112,15 @@ func listDir(o options, dir string) error {
 	return errors.Join(errs...)
 }
 
-func showList(o options, list []listed) {
+func showList(o cmdline.Options, list []listed) {
 	slices.SortStableFunc(list, func(a, b listed) int {
-		if o.has('r') {
+		if o.Has('r') {
 			a, b = b, a
 		}
 		switch {
-		case o.has('t'):
+		case o.Has('t'):
 			return cmp.Or(b.info.ModTime().Compare(a.info.ModTime()), cmp.Compare(a.name, b.name))
-		case o.has('S'):
+		case o.Has('S'):
 			return cmp.Or(cmp.Compare(b.info.Size(), a.info.Size()), cmp.Compare(a.name, b.name))
 		}
 		return cmp.Compare(a.name, b.name)
@@ -132,7 +134,7 @@ func showList(o options, list []listed) {
 		}
 		lines = append(lines, c)
 	}
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	for _, c := range lines {
 		for i, s := range c[:len(c)-1] {
 			_, _ = fmt.Fprintf(w, "%*s ", width[i], s)
@@ -143,28 +145,28 @@ func showList(o options, list []listed) {
 }
 
 // columns returns the columns of one line; the last is the name.
-func columns(o options, l listed) []string {
+func columns(o cmdline.Options, l listed) []string {
 	s, ok := l.info.Sys().(*syscall.Stat_t)
 	name := l.name
-	if o.has('F') && l.info.IsDir() {
+	if o.Has('F') && l.info.IsDir() {
 		name += "/"
 	}
 	var c []string
-	if o.has('i') && ok {
+	if o.Has('i') && ok {
 		c = append(c, fmt.Sprint(s.Ino))
 	}
-	if !o.has('l') || !ok {
+	if !o.Has('l') || !ok {
 		return append(c, name)
 	}
 	size := fmt.Sprint(s.Size)
-	if o.has('h') {
-		size = human(s.Size)
+	if o.Has('h') {
+		size = cmdline.Human(s.Size)
 	}
 	if s.Mode&syscall.S_IFMT == syscall.S_IFCHR || s.Mode&syscall.S_IFMT == syscall.S_IFBLK {
 		size = fmt.Sprintf("%d,%4d", s.Rdev>>8&0xfff, s.Rdev&0xff|s.Rdev>>12&0xfff00)
 	}
 	user, group := userName(s.Uid), groupName(s.Gid)
-	if o.has('n') {
+	if o.Has('n') {
 		user, group = fmt.Sprint(s.Uid), fmt.Sprint(s.Gid)
 	}
 	when := l.info.ModTime().Format("Jan _2 15:04")
@@ -233,7 +235,7 @@ func findCmd(args []string) error {
 	if len(f.do) == 0 {
 		f.do = append(f.do, func(p string) error { _, err := fmt.Println(p); return err })
 	}
-	return each(roots, f.walk)
+	return cmdline.Each(roots, f.walk)
 }
 
 // parse reads find's expression. Tests are joined by and; there is no or.
@@ -270,17 +272,17 @@ func (f *finder) parse(args []string) error {
 		case "-exec":
 			end := slices.Index(args[i:], ";")
 			if end < 0 {
-				return usage("-exec needs a ; at its end")
+				return cmdline.Usage("-exec needs a ; at its end")
 			}
 			f.do = append(f.do, executor(args[i+1:i+end]))
 			i += end
 		default:
 			if test, err = predicate(op, value()); err == nil && test == nil {
-				return usage("unknown test %s", op)
+				return cmdline.Usage("unknown test %s", op)
 			}
 		}
 		if err != nil {
-			return usage("%s: %v", op, err)
+			return cmdline.Usage("%s: %v", op, err)
 		}
 		if test != nil {
 			want := !not
@@ -342,7 +344,7 @@ func executor(words []string) func(string) error {
 			line[i] = strings.ReplaceAll(line[i], "{}", p)
 		}
 		if len(line) == 0 {
-			return usage("-exec needs a command")
+			return cmdline.Usage("-exec needs a command")
 		}
 		cmd := exec.Command(line[0], line[1:]...) //nolint:noctx // as long as it takes
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -16,16 +16,11 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
+
+	"lade/cmd/lade-toolbox/cmdline"
+	"lade/cmd/lade-toolbox/network"
+	"lade/cmd/lade-toolbox/text"
 )
-
-// command is one program of the box. Its arguments begin after its name.
-type command func(args []string) error
-
-// status is an error that is nothing but an exit code.
-type status int
-
-// Error implements error.
-func (s status) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
 
 func main() {
 	name, args := filepath.Base(os.Args[0]), os.Args[1:]
@@ -53,14 +48,14 @@ func run(name string, args []string) int {
 		return 127
 	}
 	err := cmd(args)
-	if s, ok := errors.AsType[status](err); ok {
+	if s, ok := errors.AsType[cmdline.StatusError](err); ok {
 		return int(s)
 	}
 	if err == nil || errors.Is(err, syscall.EPIPE) {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-	if _, ok := errors.AsType[usageError](err); ok {
+	if _, ok := errors.AsType[cmdline.UsageError](err); ok {
 		return 2
 	}
 	return 1
@@ -68,30 +63,30 @@ func run(name string, args []string) int {
 
 // table lists the commands. It is made when it is needed, and only then: a
 // start should not pay for what it does not run.
-func table() map[string]command {
-	return map[string]command{
+func table() map[string]cmdline.Command {
+	return map[string]cmdline.Command{
 		"sh": shell, "ash": shell, "echo": builtin("echo"), "printf": builtin("printf"), "test": builtin("test"), "[": builtin("["),
-		"true": func([]string) error { return nil }, "false": func([]string) error { return status(1) },
+		"true": func([]string) error { return nil }, "false": func([]string) error { return cmdline.StatusError(1) },
 
 		"cat": cat, "base64": base64Cmd, "chmod": chmod, "cp": cp, "find": findCmd, "ls": ls, "mkdir": mkdir, "mktemp": mktemp, "mv": mv, "rm": rm, "touch": touch,
 		"basename": onStdout(basename), "chgrp": chgrp, "chown": chown, "dd": dd, "df": df, "dirname": onStdout(dirname), "du": du, "ln": ln, "mkfifo": mkfifo, "pwd": pwd,
 		"readlink": readlink, "realpath": realpath, "rmdir": rmdir, "stat": stat, "sync": syncCmd, "truncate": truncate,
 
-		"cut": cut, "grep": grep, "egrep": grep, "fgrep": fgrep, "head": head, "md5sum": sum("md5"), "sed": sed, "seq": seq, "sha256sum": sum("sha256"), "sha512sum": sum("sha512"),
-		"sha1sum": sum("sha1"), "sort": sortCmd, "tail": tail, "tee": tee, "tr": tr, "uniq": uniq, "wc": wc, "yes": yes,
+		"cut": text.Cut, "grep": text.Grep, "egrep": text.Grep, "fgrep": text.Fgrep, "head": text.Head, "md5sum": text.Sum("md5"), "sed": text.Sed, "seq": text.Seq, "sha256sum": text.Sum("sha256"), "sha512sum": text.Sum("sha512"),
+		"sha1sum": text.Sum("sha1"), "sort": text.Sort, "tail": text.Tail, "tee": text.Tee, "tr": text.Tr, "uniq": text.Uniq, "wc": text.Wc, "yes": text.Yes,
 
 		"gunzip": gunzip, "gzip": gzipCmd, "tar": tarCmd, "zcat": zcat,
 
 		"clear": clearCmd, "date": date, "env": env, "free": free, "hostname": onStdout(hostname), "id": onStdout(id), "kill": kill, "mount": mount, "nproc": onStdout(nproc), "pidof": pidof, "printenv": printenv,
 		"ps": ps, "sleep": sleep, "timeout": timeout, "tty": tty, "umount": umount, "uname": onStdout(uname), "uptime": uptime, "which": which, "whoami": onStdout(whoami), "xargs": xargs,
 
-		"ip": ip, "nc": nc, "nslookup": nslookup, "ping": ping, "wget": wget,
+		"ip": network.IP, "nc": network.NC, "nslookup": network.Nslookup, "ping": network.Ping, "wget": network.Wget,
 	}
 }
 
 // find returns a command, or nil. The few that matter most at the start of a
 // container are found without the table.
-func find(name string) command {
+func find(name string) cmdline.Command {
 	switch name {
 	case "sh":
 		return shell
@@ -114,7 +109,7 @@ func names() []string {
 // it is this program's: a process would take longer than the answer.
 type quick func(w io.Writer, args []string) error
 
-func onStdout(q quick) command {
+func onStdout(q quick) cmdline.Command {
 	return func(args []string) error { return q(os.Stdout, args) }
 }
 
@@ -144,102 +139,4 @@ func isSelf(path string) bool {
 	a, err1 := os.Stat(path)
 	b, err2 := os.Stat("/proc/self/exe")
 	return err1 == nil && err2 == nil && os.SameFile(a, b)
-}
-
-// usageError is an error of whoever typed the command.
-type usageError struct{ string }
-
-// Error implements error.
-func (u usageError) Error() string { return u.string }
-
-func usage(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
-
-// options are parsed flags: the values of each, in order; "" for one without.
-type options map[byte][]string
-
-func (o options) has(c byte) bool { return len(o[c]) > 0 }
-
-// last returns the last value of an option, or def.
-func (o options) last(c byte, def string) string {
-	if v := o[c]; len(v) > 0 {
-		return v[len(v)-1]
-	}
-	return def
-}
-
-// getopt parses short options as getopt does: in spec, a colon follows those
-// that take a value. Long names are given as the letter they stand for.
-func getopt(args []string, spec string, long map[string]byte) (options, []string, error) {
-	o := options{}
-	takes := func(c byte) (known, value bool) {
-		for i := range len(spec) {
-			if spec[i] == c && c != ':' {
-				return true, i+1 < len(spec) && spec[i+1] == ':'
-			}
-		}
-		return false, false
-	}
-	var rest []string
-	for i := 0; i < len(args); i++ {
-		a := args[i]
-		switch {
-		case a == "--":
-			return o, append(rest, args[i+1:]...), nil
-		case len(a) > 2 && a[:2] == "--":
-			name, value, has := cutByte(a[2:], '=')
-			c, ok := long[name]
-			if !ok {
-				return nil, nil, usage("unknown option %s", a)
-			}
-			if _, wants := takes(c); wants && !has {
-				if i++; i == len(args) {
-					return nil, nil, usage("option %s needs a value", a)
-				}
-				value = args[i]
-			}
-			o[c] = append(o[c], value)
-		case len(a) > 1 && a[0] == '-':
-			n, err := o.short(a[1:], args[i+1:], takes)
-			if err != nil {
-				return nil, nil, err
-			}
-			i += n
-		default:
-			rest = append(rest, a)
-		}
-	}
-	return o, rest, nil
-}
-
-// short parses a cluster of short options, and returns how many of the
-// following arguments it used.
-func (o options) short(cluster string, next []string, takes func(byte) (known, value bool)) (int, error) {
-	for j := range len(cluster) {
-		c := cluster[j]
-		known, value := takes(c)
-		switch {
-		case !known:
-			return 0, usage("unknown option -%c", c)
-		case !value:
-			o[c] = append(o[c], "")
-		case j+1 < len(cluster):
-			o[c] = append(o[c], cluster[j+1:])
-			return 0, nil
-		case len(next) == 0:
-			return 0, usage("option -%c needs a value", c)
-		default:
-			o[c] = append(o[c], next[0])
-			return 1, nil
-		}
-	}
-	return 0, nil
-}
-
-func cutByte(s string, c byte) (before, after string, found bool) {
-	for i := range len(s) {
-		if s[i] == c {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
 }

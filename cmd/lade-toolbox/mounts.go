@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // mountLine is one line of /proc/self/mounts.
@@ -26,7 +28,7 @@ func mounts() ([]mountLine, error) {
 	return all, nil
 }
 
-// mountFlags are the options that are flags of the system call; clear marks
+// mountFlags are the options that are flags of the system call; 0 stands for
 // those that take one away.
 func mountFlags() map[string]uintptr {
 	return map[string]uintptr{
@@ -37,7 +39,7 @@ func mountFlags() map[string]uintptr {
 }
 
 func mount(args []string) error {
-	o, rest, err := getopt(args, "t:o:rwn", map[string]byte{"types": 't', "options": 'o'})
+	o, rest, err := cmdline.Getopt(args, "t:o:rwn", map[string]byte{"types": 't', "options": 'o'})
 	if err != nil {
 		return err
 	}
@@ -60,32 +62,32 @@ func mount(args []string) error {
 			}
 		}
 	}
-	if o.has('r') {
+	if o.Has('r') {
 		flags |= syscall.MS_RDONLY
 	}
 	source, target := rest[0], rest[len(rest)-1]
 	if len(rest) > 2 {
-		return usage("too many operands")
+		return cmdline.Usage("too many operands")
 	}
-	if err := syscall.Mount(source, target, o.last('t', ""), flags, strings.Join(data, ",")); err != nil {
+	if err := syscall.Mount(source, target, o.Last('t', ""), flags, strings.Join(data, ",")); err != nil {
 		return fmt.Errorf("%s: %w", target, err)
 	}
 	return nil
 }
 
 func umount(args []string) error {
-	o, rest, err := getopt(args, "lfr", map[string]byte{"lazy": 'l', "force": 'f'})
+	o, rest, err := cmdline.Getopt(args, "lfr", map[string]byte{"lazy": 'l', "force": 'f'})
 	if err != nil {
 		return err
 	}
 	flags := 0
-	if o.has('l') {
+	if o.Has('l') {
 		flags |= syscall.MNT_DETACH
 	}
-	if o.has('f') {
+	if o.Has('f') {
 		flags |= syscall.MNT_FORCE
 	}
-	return each(rest, func(p string) error {
+	return cmdline.Each(rest, func(p string) error {
 		if err := syscall.Unmount(p, flags); err != nil {
 			return fmt.Errorf("%s: %w", p, err)
 		}
@@ -94,7 +96,7 @@ func umount(args []string) error {
 }
 
 func df(args []string) error {
-	o, rest, err := getopt(args, "hkPTi", nil)
+	o, rest, err := cmdline.Getopt(args, "hkPTi", nil)
 	if err != nil {
 		return err
 	}
@@ -103,12 +105,12 @@ func df(args []string) error {
 		return err
 	}
 	show := func(blocks uint64, size int64) string {
-		if o.has('h') {
-			return human(int64(blocks) * size)
+		if o.Has('h') {
+			return cmdline.Human(int64(blocks) * size)
 		}
 		return fmt.Sprint(int64(blocks) * size / 1024)
 	}
-	fmt.Printf("%-20s %12s %12s %12s %4s %s\n", "Filesystem", map[bool]string{true: "Size", false: "1K-blocks"}[o.has('h')], "Used", "Available", "Use%", "Mounted on")
+	fmt.Printf("%-20s %12s %12s %12s %4s %s\n", "Filesystem", map[bool]string{true: "Size", false: "1K-blocks"}[o.Has('h')], "Used", "Available", "Use%", "Mounted on")
 	var errs []error
 	line := func(source, path, target string) {
 		var s syscall.Statfs_t

@@ -13,10 +13,12 @@ import (
 	"mvdan.cc/sh/v3/expand"
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // builtin runs one of the shell's own commands as a program.
-func builtin(name string) command {
+func builtin(name string) cmdline.Command {
 	return func(args []string) error {
 		return runText(append([]string{"--"}, args...), name+` "$@"`, name)
 	}
@@ -58,20 +60,20 @@ func parseShell(args []string) (shellArgs, error) {
 			case 'l':
 			case 'o':
 				if len(args) == 0 {
-					return s, usage("-o needs the name of an option")
+					return s, cmdline.Usage("-o needs the name of an option")
 				}
 				s.set = append(s.set, a[:1]+"o", args[0])
 				args = args[1:]
 			case 'a', 'e', 'f', 'n', 'u', 'x':
 				s.set = append(s.set, a[:1]+string(c))
 			default:
-				return s, usage("unknown option -%c", c)
+				return s, cmdline.Usage("unknown option -%c", c)
 			}
 		}
 	}
 	if s.hasCommand {
 		if len(args) == 0 {
-			return s, usage("-c needs a command")
+			return s, cmdline.Usage("-c needs a command")
 		}
 		s.command, args = args[0], args[1:]
 	}
@@ -97,7 +99,7 @@ func shell(args []string) error {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "sh:", err)
-			return status(127)
+			return cmdline.StatusError(127)
 		}
 		return runText(params, string(text), name)
 	case s.interactive || isTerminal(os.Stdin) && isTerminal(os.Stderr):
@@ -113,7 +115,7 @@ func newRunner(params []string, t *traps, last map[syntax.Pos]bool) (*interp.Run
 		interp.ExecHandlers(func(next interp.ExecHandlerFunc) interp.ExecHandlerFunc { return execer(next, last) }),
 	)
 	if err != nil {
-		return nil, usage("%v", err)
+		return nil, cmdline.Usage("%v", err)
 	}
 	return r, nil
 }
@@ -217,7 +219,7 @@ func runText(params []string, text, name string) error {
 	f, err := syntax.NewParser().Parse(strings.NewReader(text), name)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sh:", err)
-		return status(2)
+		return cmdline.StatusError(2)
 	}
 	t := newTraps()
 	r, err := newRunner(params, t, lastCommands(f))
@@ -237,7 +239,7 @@ func follow(params []string, in io.Reader) error {
 	for stmt, perr := range syntax.NewParser().StmtsSeq(in) {
 		if perr != nil {
 			fmt.Fprintln(os.Stderr, "sh:", perr)
-			return status(2)
+			return cmdline.StatusError(2)
 		}
 		if err = t.run(r, stmt); r.Exited() {
 			break
@@ -296,7 +298,7 @@ func complain(err error) {
 // exit turns the interpreter's outcome into the program's.
 func exit(err error) error {
 	if s, ok := errors.AsType[interp.ExitStatus](err); ok {
-		return status(s)
+		return cmdline.StatusError(s)
 	}
 	return err
 }

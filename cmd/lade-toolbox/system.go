@@ -19,6 +19,8 @@ import (
 	"unsafe"
 
 	corexargs "github.com/u-root/u-root/pkg/core/xargs"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 func xargs(args []string) error { return uroot(corexargs.New(), args) }
@@ -33,7 +35,7 @@ func isTerminal(f *os.File) bool {
 func tty([]string) error {
 	if !isTerminal(os.Stdin) {
 		fmt.Println("not a tty")
-		return status(1)
+		return cmdline.StatusError(1)
 	}
 	name, err := os.Readlink("/proc/self/fd/0")
 	fmt.Println(name)
@@ -46,7 +48,7 @@ func clearCmd([]string) error {
 }
 
 func hostname(w io.Writer, args []string) error {
-	o, rest, err := getopt(args, "sfi", nil)
+	o, rest, err := cmdline.Getopt(args, "sfi", nil)
 	if err != nil {
 		return err
 	}
@@ -54,7 +56,7 @@ func hostname(w io.Writer, args []string) error {
 		return syscall.Sethostname([]byte(rest[0]))
 	}
 	name, err := os.Hostname()
-	if o.has('s') {
+	if o.Has('s') {
 		name, _, _ = strings.Cut(name, ".")
 	}
 	_, _ = fmt.Fprintln(w, name)
@@ -62,7 +64,7 @@ func hostname(w io.Writer, args []string) error {
 }
 
 func uname(w io.Writer, args []string) error {
-	o, _, err := getopt(args, "asnrvmo", nil)
+	o, _, err := cmdline.Getopt(args, "asnrvmo", nil)
 	if err != nil {
 		return err
 	}
@@ -85,7 +87,7 @@ func uname(w io.Writer, args []string) error {
 		c    byte
 		text string
 	}{{'s', text(u.Sysname)}, {'n', text(u.Nodename)}, {'r', text(u.Release)}, {'v', text(u.Version)}, {'m', text(u.Machine)}, {'o', "GNU/Linux"}} {
-		if o.has(f.c) || o.has('a') || len(o) == 0 && f.c == 's' {
+		if o.Has(f.c) || o.Has('a') || len(o) == 0 && f.c == 's' {
 			out = append(out, f.text)
 		}
 	}
@@ -94,7 +96,7 @@ func uname(w io.Writer, args []string) error {
 }
 
 func id(w io.Writer, args []string) error {
-	o, _, err := getopt(args, "ugGn", nil)
+	o, _, err := cmdline.Getopt(args, "ugGn", nil)
 	if err != nil {
 		return err
 	}
@@ -107,17 +109,17 @@ func id(w io.Writer, args []string) error {
 		groups = append([]int{int(gid)}, groups...)
 	}
 	show := func(id uint32, name func(uint32) string) string {
-		if o.has('n') {
+		if o.Has('n') {
 			return name(id)
 		}
 		return fmt.Sprint(id)
 	}
 	switch {
-	case o.has('u'):
+	case o.Has('u'):
 		_, _ = fmt.Fprintln(w, show(uid, userName))
-	case o.has('g'):
+	case o.Has('g'):
 		_, _ = fmt.Fprintln(w, show(gid, groupName))
-	case o.has('G'):
+	case o.Has('G'):
 		var all []string
 		for _, g := range groups {
 			all = append(all, show(uint32(g), groupName))
@@ -176,11 +178,11 @@ func become(args, environ []string) error {
 	path, err := exec.LookPath(args[0])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: not found\n", args[0])
-		return status(127)
+		return cmdline.StatusError(127)
 	}
 	if err := syscall.Exec(path, args, environ); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", args[0], err)
-		return status(126)
+		return cmdline.StatusError(126)
 	}
 	return nil
 }
@@ -192,7 +194,7 @@ func printenv(args []string) error {
 	for _, a := range args {
 		v, ok := os.LookupEnv(a)
 		if !ok {
-			return status(1)
+			return cmdline.StatusError(1)
 		}
 		fmt.Println(v)
 	}
@@ -200,7 +202,7 @@ func printenv(args []string) error {
 }
 
 func which(args []string) error {
-	o, rest, err := getopt(args, "as", nil)
+	o, rest, err := cmdline.Getopt(args, "as", nil)
 	if err != nil {
 		return err
 	}
@@ -208,48 +210,25 @@ func which(args []string) error {
 	for _, a := range rest {
 		p, err := exec.LookPath(a)
 		if err != nil {
-			missing = status(1)
-		} else if !o.has('s') {
+			missing = cmdline.StatusError(1)
+		} else if !o.Has('s') {
 			fmt.Println(p)
 		}
 	}
 	return missing
 }
 
-// duration reads a time as sleep does: seconds, or with a unit.
-func duration(s string) (time.Duration, error) {
-	if s == "inf" || s == "infinity" {
-		return 1<<63 - 1, nil
-	}
-	unit := time.Second
-	switch {
-	case strings.HasSuffix(s, "s"):
-		s = s[:len(s)-1]
-	case strings.HasSuffix(s, "m"):
-		s, unit = s[:len(s)-1], time.Minute
-	case strings.HasSuffix(s, "h"):
-		s, unit = s[:len(s)-1], time.Hour
-	case strings.HasSuffix(s, "d"):
-		s, unit = s[:len(s)-1], 24*time.Hour
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || f < 0 {
-		return 0, usage("%q is no time", s)
-	}
-	return time.Duration(min(f*float64(unit), 1<<62)), nil
-}
-
 func sleep(args []string) error {
 	var total time.Duration
 	for _, a := range args {
-		d, err := duration(a)
+		d, err := cmdline.Duration(a)
 		if err != nil {
 			return err
 		}
 		total += d
 	}
 	if len(args) == 0 {
-		return usage("missing operand")
+		return cmdline.Usage("missing operand")
 	}
 	if total < 0 { // two infinities
 		total = 1<<63 - 1
@@ -267,10 +246,10 @@ func timeout(args []string) error {
 			sig, err = signalOf(args[1])
 			args = args[1:]
 		case args[0] == "-k" && len(args) > 1:
-			kill, err = duration(args[1])
+			kill, err = cmdline.Duration(args[1])
 			args = args[1:]
 		default:
-			err = usage("unknown option %s", args[0])
+			err = cmdline.Usage("unknown option %s", args[0])
 		}
 		if err != nil {
 			return err
@@ -278,9 +257,9 @@ func timeout(args []string) error {
 		args = args[1:]
 	}
 	if len(args) < 2 {
-		return usage("usage: timeout [-s SIGNAL] [-k TIME] TIME COMMAND")
+		return cmdline.Usage("usage: timeout [-s SIGNAL] [-k TIME] TIME COMMAND")
 	}
-	d, err := duration(args[0])
+	d, err := cmdline.Duration(args[0])
 	if err != nil {
 		return err
 	}
@@ -292,7 +271,7 @@ func timeout(args []string) error {
 	cmd.WaitDelay = kill
 	err = cmd.Run()
 	if ctx.Err() != nil {
-		return status(124)
+		return cmdline.StatusError(124)
 	}
 	return exitOf(args[1], err)
 }
@@ -301,13 +280,13 @@ func timeout(args []string) error {
 func exitOf(name string, err error) error {
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		if ws, ok := e.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-			return status(128 + int(ws.Signal()))
+			return cmdline.StatusError(128 + int(ws.Signal()))
 		}
-		return status(e.ExitCode())
+		return cmdline.StatusError(e.ExitCode())
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: not found\n", name)
-		return status(127)
+		return cmdline.StatusError(127)
 	}
 	return nil
 }
@@ -327,7 +306,7 @@ func signalOf(s string) (syscall.Signal, error) {
 	if sig, ok := signals()[strings.TrimPrefix(strings.ToUpper(s), "SIG")]; ok {
 		return sig, nil
 	}
-	return 0, usage("unknown signal %s", s)
+	return 0, cmdline.Usage("unknown signal %s", s)
 }
 
 func kill(args []string) error {
@@ -352,10 +331,10 @@ func kill(args []string) error {
 		}
 		args = args[1:]
 	}
-	return each(args, func(a string) error {
+	return cmdline.Each(args, func(a string) error {
 		pid, err := strconv.Atoi(a)
 		if err != nil {
-			return usage("%q is no process id", a)
+			return cmdline.Usage("%q is no process id", a)
 		}
 		if err := syscall.Kill(pid, sig); err != nil {
 			return fmt.Errorf("%d: %w", pid, err)
@@ -441,7 +420,7 @@ func pidof(args []string) error {
 		}
 	}
 	if len(found) == 0 {
-		return status(1)
+		return cmdline.StatusError(1)
 	}
 	fmt.Println(strings.Join(found, " "))
 	return nil
@@ -457,14 +436,14 @@ func uptime([]string) error {
 	if err != nil {
 		return err
 	}
-	d := time.Duration(number(string(raw)) * float64(time.Second)).Round(time.Minute)
+	d := time.Duration(cmdline.Number(string(raw)) * float64(time.Second)).Round(time.Minute)
 	load, err := os.ReadFile("/proc/loadavg")
 	fmt.Printf("up %s, load %s\n", strings.TrimSuffix(d.String(), "0s"), strings.Join(strings.Fields(string(load))[:3], " "))
 	return err
 }
 
 func free(args []string) error {
-	o, _, err := getopt(args, "bkmgh", nil)
+	o, _, err := cmdline.Getopt(args, "bkmgh", nil)
 	if err != nil {
 		return err
 	}
@@ -475,17 +454,17 @@ func free(args []string) error {
 	m := map[string]int64{}
 	for line := range strings.Lines(string(raw)) {
 		name, v, _ := strings.Cut(line, ":")
-		m[name] = int64(number(v))
+		m[name] = int64(cmdline.Number(v))
 	}
 	show := func(k int64) string {
 		switch {
-		case o.has('h'):
-			return human(k * 1024)
-		case o.has('b'):
+		case o.Has('h'):
+			return cmdline.Human(k * 1024)
+		case o.Has('b'):
 			return fmt.Sprint(k * 1024)
-		case o.has('m'):
+		case o.Has('m'):
 			return fmt.Sprint(k / 1024)
-		case o.has('g'):
+		case o.Has('g'):
 			return fmt.Sprint(k / 1024 / 1024)
 		}
 		return fmt.Sprint(k)
@@ -498,32 +477,32 @@ func free(args []string) error {
 }
 
 func date(args []string) error {
-	o, rest, err := getopt(args, "uId:R", nil)
+	o, rest, err := cmdline.Getopt(args, "uId:R", nil)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	if d := o.last('d', ""); d != "" {
+	if d := o.Last('d', ""); d != "" {
 		sec, err := strconv.ParseInt(strings.TrimPrefix(d, "@"), 10, 64)
 		if !strings.HasPrefix(d, "@") || err != nil {
-			return usage("-d knows only @SECONDS")
+			return cmdline.Usage("-d knows only @SECONDS")
 		}
 		now = time.Unix(sec, 0)
 	}
-	if o.has('u') {
+	if o.Has('u') {
 		now = now.UTC()
 	}
 	switch {
-	case o.has('I'):
+	case o.Has('I'):
 		fmt.Println(now.Format("2006-01-02"))
-	case o.has('R'):
+	case o.Has('R'):
 		fmt.Println(now.Format(time.RFC1123Z))
 	case len(rest) > 0 && strings.HasPrefix(rest[0], "+"):
 		fmt.Println(strftime(rest[0][1:], now))
 	case len(rest) == 0:
 		fmt.Println(now.Format("Mon Jan _2 15:04:05 MST 2006"))
 	default:
-		return usage("unknown operand %s", rest[0])
+		return cmdline.Usage("unknown operand %s", rest[0])
 	}
 	return nil
 }

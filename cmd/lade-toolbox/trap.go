@@ -13,6 +13,8 @@ import (
 
 	"mvdan.cc/sh/v3/interp"
 	"mvdan.cc/sh/v3/syntax"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // traps gives the shell what its interpreter lacks: traps on signals. An
@@ -48,12 +50,12 @@ func (t *traps) run(r *interp.Runner, node syntax.Node) error {
 	f, perr := syntax.NewParser().Parse(strings.NewReader(text), "trap")
 	if perr != nil {
 		fmt.Fprintln(os.Stderr, "sh: trap:", perr)
-		return status(2)
+		return cmdline.StatusError(2)
 	}
 	if err := r.Run(context.Background(), f); r.Exited() || ctx.Err() == nil {
 		return exit(err)
 	}
-	return status(128 + int(sig))
+	return cmdline.StatusError(128 + int(sig))
 }
 
 // take returns the actions of the signals that came, and the last of them.

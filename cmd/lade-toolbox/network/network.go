@@ -1,4 +1,6 @@
-package main
+// Package network has the commands that speak to other machines, or show how
+// they are reached.
+package network
 
 import (
 	"bufio"
@@ -13,15 +15,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
-// wget fetches one file by plain HTTP: the image has no certificates.
-func wget(args []string) error {
-	o, rest, err := getopt(args, "qO:T:S", map[string]byte{"quiet": 'q', "output-document": 'O', "timeout": 'T'})
+// Wget fetches one file by plain HTTP: the image has no certificates.
+func Wget(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "qO:T:S", map[string]byte{"quiet": 'q', "output-document": 'O', "timeout": 'T'})
 	if err != nil || len(rest) == 0 {
-		return errors.Join(err, need(rest, 1))
+		return errors.Join(err, cmdline.Need(rest, 1))
 	}
-	wait, err := duration(o.last('T', "30"))
+	wait, err := cmdline.Duration(o.Last('T', "30"))
 	if err != nil {
 		return err
 	}
@@ -51,7 +55,7 @@ func wget(args []string) error {
 }
 
 // fetch asks for u once. It returns where a redirect leads.
-func fetch(u *url.URL, o options, wait time.Duration) (redirect string, err error) {
+func fetch(u *url.URL, o cmdline.Options, wait time.Duration) (redirect string, err error) {
 	host := u.Host
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), "80")
@@ -93,8 +97,8 @@ func fetch(u *url.URL, o options, wait time.Duration) (redirect string, err erro
 	return "", save(b, u, o, h["content-length"])
 }
 
-func save(r io.Reader, u *url.URL, o options, length string) error {
-	name := o.last('O', "")
+func save(r io.Reader, u *url.URL, o cmdline.Options, length string) error {
+	name := o.Last('O', "")
 	if name == "" {
 		if name = path.Base(u.Path); name == "/" || name == "." {
 			name = "index.html"
@@ -112,31 +116,31 @@ func save(r io.Reader, u *url.URL, o options, length string) error {
 	if want, bad := strconv.ParseInt(length, 10, 64); err == nil && bad == nil && n != want {
 		return fmt.Errorf("%s: the connection ended after %d of %d bytes", u, n, want)
 	}
-	if err == nil && !o.has('q') && name != "-" {
+	if err == nil && !o.Has('q') && name != "-" {
 		fmt.Fprintf(os.Stderr, "%s: %d bytes\n", name, n)
 	}
 	return err
 }
 
-// nc connects, or with -l waits for one connection, and joins it with stdin
+// NC connects, or with -l waits for one connection, and joins it with stdin
 // and stdout.
-func nc(args []string) error {
-	o, rest, err := getopt(args, "lp:w:uzvUN", nil)
+func NC(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "lp:w:uzvUN", nil)
 	if err != nil {
 		return err
 	}
 	network := "tcp"
-	if o.has('u') {
+	if o.Has('u') {
 		network = "udp"
 	}
-	wait, err := duration(o.last('w', "0"))
+	wait, err := cmdline.Duration(o.Last('w', "0"))
 	if err != nil {
 		return err
 	}
 	var c net.Conn
 	switch {
-	case o.has('l'):
-		port := o.last('p', "")
+	case o.Has('l'):
+		port := o.Last('p', "")
 		if port == "" && len(rest) > 0 {
 			port = rest[len(rest)-1]
 		}
@@ -150,18 +154,18 @@ func nc(args []string) error {
 		if err != nil {
 			return err
 		}
-	case o.has('U') && len(rest) == 1:
+	case o.Has('U') && len(rest) == 1:
 		c, err = (&net.Dialer{Timeout: wait}).DialContext(context.Background(), "unix", rest[0])
 	case len(rest) == 2:
 		c, err = (&net.Dialer{Timeout: wait}).DialContext(context.Background(), network, net.JoinHostPort(rest[0], rest[1]))
 	default:
-		return usage("usage: nc HOST PORT, or nc -l -p PORT")
+		return cmdline.Usage("usage: nc HOST PORT, or nc -l -p PORT")
 	}
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if o.has('z') {
+	if o.Has('z') {
 		return nil
 	}
 	go func() {
@@ -174,8 +178,9 @@ func nc(args []string) error {
 	return err
 }
 
-func nslookup(args []string) error {
-	return each(args, func(name string) error {
+// Nslookup prints the addresses of names.
+func Nslookup(args []string) error {
+	return cmdline.Each(args, func(name string) error {
 		addrs, err := net.DefaultResolver.LookupHost(context.Background(), name)
 		for _, a := range addrs {
 			fmt.Printf("Name:\t%s\nAddress: %s\n", name, a)
@@ -184,8 +189,8 @@ func nslookup(args []string) error {
 	})
 }
 
-// ip shows what interfaces, addresses and routes there are; it changes none.
-func ip(args []string) error {
+// IP shows what interfaces, addresses and routes there are; it changes none.
+func IP(args []string) error {
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		args = args[1:]
 	}
@@ -201,7 +206,7 @@ func ip(args []string) error {
 	case strings.HasPrefix("route", what):
 		return routes()
 	}
-	return usage("ip knows addr, link and route, and shows only")
+	return cmdline.Usage("ip knows addr, link and route, and shows only")
 }
 
 func links(addresses bool) error {

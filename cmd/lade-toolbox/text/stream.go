@@ -1,4 +1,4 @@
-package main
+package text
 
 import (
 	"bufio"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
 // followFile prints what is added to a file, as tail -f does.
@@ -29,18 +31,19 @@ func followFile(name string, r io.Reader) error {
 	return nil
 }
 
-func tr(args []string) error {
-	o, rest, err := getopt(args, "dscC", nil)
+// Tr translates, deletes and squeezes characters.
+func Tr(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "dscC", nil)
 	if err != nil || len(rest) == 0 {
-		return errors.Join(err, need(rest, 1))
+		return errors.Join(err, cmdline.Need(rest, 1))
 	}
 	from := set(rest[0])
 	var to []byte
 	if len(rest) > 1 {
 		to = set(rest[1])
 	}
-	if !o.has('d') && !o.has('s') && len(to) == 0 {
-		return usage("missing operand")
+	if !o.Has('d') && !o.Has('s') && len(to) == 0 {
+		return cmdline.Usage("missing operand")
 	}
 	in := [256]bool{}
 	m := [256]byte{}
@@ -49,11 +52,11 @@ func tr(args []string) error {
 	}
 	for i, c := range from {
 		in[c] = true
-		if len(to) > 0 && !o.has('d') {
+		if len(to) > 0 && !o.Has('d') {
 			m[c] = to[min(i, len(to)-1)]
 		}
 	}
-	if o.has('c') || o.has('C') {
+	if o.Has('c') || o.Has('C') {
 		for i := range in {
 			in[i] = !in[i]
 			if m[i] = byte(i); in[i] && len(to) > 0 {
@@ -64,9 +67,9 @@ func tr(args []string) error {
 	return translate(o, in, m, len(to) > 0)
 }
 
-func translate(o options, in [256]bool, m [256]byte, mapped bool) error {
+func translate(o cmdline.Options, in [256]bool, m [256]byte, mapped bool) error {
 	r, last := bufio.NewReaderSize(os.Stdin, 64<<10), -1
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	for {
 		c, err := r.ReadByte()
 		if errors.Is(err, io.EOF) {
@@ -75,14 +78,14 @@ func translate(o options, in [256]bool, m [256]byte, mapped bool) error {
 		if err != nil {
 			return errors.Join(err, flush())
 		}
-		if in[c] && o.has('d') {
+		if in[c] && o.Has('d') {
 			continue
 		}
 		out := c
 		if in[c] && mapped {
 			out = m[c]
 		}
-		if o.has('s') && in[c] && int(out) == last {
+		if o.Has('s') && in[c] && int(out) == last {
 			continue
 		}
 		last = int(out)
@@ -127,39 +130,39 @@ type sedStep struct {
 	print   bool
 }
 
-// sed knows s, d, p and q with one address: what scripts use it for mostly.
-func sed(args []string) error {
-	o, rest, err := getopt(args, "nEre:i", nil)
+// Sed knows s, d, p and q with one address: what scripts use it for mostly.
+func Sed(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "nEre:i", nil)
 	if err != nil {
 		return err
 	}
 	scripts := o['e']
 	if len(scripts) == 0 {
 		if len(rest) == 0 {
-			return usage("missing script")
+			return cmdline.Usage("missing script")
 		}
 		scripts, rest = rest[:1], rest[1:]
 	}
 	var steps []sedStep
 	for _, s := range scripts {
-		more, err := parseSed(s, o.has('E') || o.has('r'))
+		more, err := parseSed(s, o.Has('E') || o.Has('r'))
 		if err != nil {
 			return err
 		}
 		steps = append(steps, more...)
 	}
-	if !o.has('i') {
-		w, flush := flushed()
-		err := inputs(rest, func(_ string, r io.Reader) error { return runSed(steps, r, w, o.has('n')) })
+	if !o.Has('i') {
+		w, flush := cmdline.Flushed()
+		err := cmdline.Inputs(rest, func(_ string, r io.Reader) error { return runSed(steps, r, w, o.Has('n')) })
 		return errors.Join(err, flush())
 	}
-	return each(rest, func(name string) error {
+	return cmdline.Each(rest, func(name string) error {
 		in, err := os.ReadFile(name)
 		if err != nil {
 			return err
 		}
 		var out strings.Builder
-		if err := runSed(steps, strings.NewReader(string(in)), &out, o.has('n')); err != nil {
+		if err := runSed(steps, strings.NewReader(string(in)), &out, o.Has('n')); err != nil {
 			return err
 		}
 		return os.WriteFile(name, []byte(out.String()), 0o666)
@@ -173,7 +176,7 @@ func parseSed(script string, extended bool) ([]sedStep, error) {
 		}
 		re, err := regexp.Compile(p)
 		if err != nil {
-			return nil, usage("%v", err)
+			return nil, cmdline.Usage("%v", err)
 		}
 		return re, nil
 	}
@@ -196,18 +199,18 @@ func parseSed(script string, extended bool) ([]sedStep, error) {
 			rest = tail
 		}
 		if rest == "" {
-			return nil, usage("sed: missing command in %q", script)
+			return nil, cmdline.Usage("sed: missing command in %q", script)
 		}
 		s.verb, rest = rest[0], rest[1:]
 		switch s.verb {
 		case 'd', 'p', 'q':
 		case 's':
 			if rest == "" {
-				return nil, usage("sed: unfinished s in %q", script)
+				return nil, cmdline.Usage("sed: unfinished s in %q", script)
 			}
 			parts, tail := splitSed(rest, 2)
 			if len(parts) < 2 {
-				return nil, usage("sed: unfinished s in %q", script)
+				return nil, cmdline.Usage("sed: unfinished s in %q", script)
 			}
 			flags := len(tail) - len(strings.TrimLeft(tail, "gpI"))
 			s.all, s.print = strings.Contains(tail[:flags], "g"), strings.Contains(tail[:flags], "p")
@@ -219,7 +222,7 @@ func parseSed(script string, extended bool) ([]sedStep, error) {
 			}
 			s.replace, rest = parts[1], tail[flags:]
 		default:
-			return nil, usage("sed: the command %c is not known here", s.verb)
+			return nil, cmdline.Usage("sed: the command %c is not known here", s.verb)
 		}
 		steps = append(steps, s)
 	}
@@ -254,7 +257,7 @@ func splitSed(s string, n int) (parts []string, rest string) {
 
 func runSed(steps []sedStep, r io.Reader, w io.Writer, quiet bool) error {
 	var lines []string
-	if err := eachLine(r, func(l string) bool { lines = append(lines, l); return true }); err != nil {
+	if err := cmdline.EachLine(r, func(l string) bool { lines = append(lines, l); return true }); err != nil {
 		return err
 	}
 	for i, line := range lines {

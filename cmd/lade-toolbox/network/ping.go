@@ -1,4 +1,4 @@
-package main
+package network
 
 import (
 	"context"
@@ -10,21 +10,23 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
 
-// ping sends ICMP echo requests: over a ping socket if the kernel lets this
+// Ping sends ICMP echo requests: over a ping socket if the kernel lets this
 // group have one, else over a raw socket.
-func ping(args []string) error {
-	o, rest, err := getopt(args, "c:i:w:W:q46", nil)
+func Ping(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "c:i:w:W:q46", nil)
 	if err != nil || len(rest) != 1 {
-		return errors.Join(err, need(rest, 1))
+		return errors.Join(err, cmdline.Need(rest, 1))
 	}
-	count, err := strconv.Atoi(o.last('c', "0"))
+	count, err := strconv.Atoi(o.Last('c', "0"))
 	if err != nil {
-		return usage("-c wants a number")
+		return cmdline.Usage("-c wants a number")
 	}
-	wait, err1 := duration(o.last('W', "2"))
-	pause, err2 := duration(o.last('i', "1"))
+	wait, err1 := cmdline.Duration(o.Last('W', "2"))
+	pause, err2 := cmdline.Duration(o.Last('i', "1"))
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
@@ -57,7 +59,7 @@ func ping(args []string) error {
 	}
 	fmt.Printf("%d sent, %d received\n", sent, got)
 	if got == 0 {
-		return status(1)
+		return cmdline.StatusError(1)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
-package main
+// Package text has the commands that read and write lines of text.
+package text
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/md5"  //nolint:gosec // md5sum and sha1sum are what people call
@@ -18,51 +18,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"lade/cmd/lade-toolbox/cmdline"
 )
-
-// inputs calls fn with each named file, or stdin where none is named.
-func inputs(names []string, fn func(name string, r io.Reader) error) error {
-	if len(names) == 0 {
-		names = []string{"-"}
-	}
-	var errs []error
-	for _, n := range names {
-		if n == "-" {
-			errs = append(errs, fn(n, os.Stdin))
-			continue
-		}
-		f, err := os.Open(n)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, fn(n, f), f.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// eachLine calls fn with each line, without its end, until fn returns false.
-func eachLine(r io.Reader, fn func(line string) bool) error {
-	b := bufio.NewReaderSize(r, 64<<10)
-	for {
-		line, err := b.ReadString('\n')
-		if line != "" && !fn(strings.TrimSuffix(line, "\n")) {
-			return nil
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// flushed returns a buffered stdout, and what to call at the end.
-func flushed() (*bufio.Writer, func() error) {
-	w := bufio.NewWriterSize(os.Stdout, 64<<10)
-	return w, w.Flush
-}
 
 // count reads the -N form of a number of lines along with -n N.
 func countArgs(args []string) []string {
@@ -72,21 +30,22 @@ func countArgs(args []string) []string {
 	return args
 }
 
-func head(args []string) error {
-	o, rest, err := getopt(countArgs(args), "n:c:qv", map[string]byte{"lines": 'n', "bytes": 'c'})
+// Head prints the beginning of its inputs.
+func Head(args []string) error {
+	o, rest, err := cmdline.Getopt(countArgs(args), "n:c:qv", map[string]byte{"lines": 'n', "bytes": 'c'})
 	if err != nil {
 		return err
 	}
-	n, err := size(o.last('n', "10"))
+	n, err := cmdline.Size(o.Last('n', "10"))
 	if err != nil {
 		return err
 	}
-	return inputs(rest, func(name string, r io.Reader) error {
-		if len(rest) > 1 && !o.has('q') {
+	return cmdline.Inputs(rest, func(name string, r io.Reader) error {
+		if len(rest) > 1 && !o.Has('q') {
 			fmt.Printf("==> %s <==\n", name)
 		}
-		if o.has('c') {
-			c, err := size(o.last('c', ""))
+		if o.Has('c') {
+			c, err := cmdline.Size(o.Last('c', ""))
 			if err != nil {
 				return err
 			}
@@ -100,7 +59,7 @@ func head(args []string) error {
 		if left == 0 {
 			return nil
 		}
-		return eachLine(r, func(line string) bool {
+		return cmdline.EachLine(r, func(line string) bool {
 			fmt.Println(line)
 			left--
 			return left > 0
@@ -108,25 +67,26 @@ func head(args []string) error {
 	})
 }
 
-func tail(args []string) error {
-	o, rest, err := getopt(countArgs(args), "n:c:fFq", map[string]byte{"lines": 'n', "bytes": 'c', "follow": 'f'})
+// Tail prints the end of its inputs.
+func Tail(args []string) error {
+	o, rest, err := cmdline.Getopt(countArgs(args), "n:c:fFq", map[string]byte{"lines": 'n', "bytes": 'c', "follow": 'f'})
 	if err != nil {
 		return err
 	}
-	v := o.last('n', "10")
+	v := o.Last('n', "10")
 	from := strings.HasPrefix(v, "+")
-	n, err := size(strings.TrimPrefix(v, "+"))
+	n, err := cmdline.Size(strings.TrimPrefix(v, "+"))
 	if err != nil {
 		return err
 	}
-	return inputs(rest, func(name string, r io.Reader) error {
-		if len(rest) > 1 && !o.has('q') {
+	return cmdline.Inputs(rest, func(name string, r io.Reader) error {
+		if len(rest) > 1 && !o.Has('q') {
 			fmt.Printf("==> %s <==\n", name)
 		}
-		if o.has('c') {
-			return tailBytes(r, o.last('c', ""))
+		if o.Has('c') {
+			return tailBytes(r, o.Last('c', ""))
 		}
-		if err := tailLines(r, n, from); err != nil || !o.has('f') && !o.has('F') {
+		if err := tailLines(r, n, from); err != nil || !o.Has('f') && !o.Has('F') {
 			return err
 		}
 		return followFile(name, r)
@@ -134,7 +94,7 @@ func tail(args []string) error {
 }
 
 func tailBytes(r io.Reader, c string) error {
-	n, err := size(c)
+	n, err := cmdline.Size(c)
 	if err != nil {
 		return err
 	}
@@ -147,10 +107,10 @@ func tailBytes(r io.Reader, c string) error {
 }
 
 func tailLines(r io.Reader, n int64, from bool) error {
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	var last []string
 	i := int64(0)
-	err := eachLine(r, func(line string) bool {
+	err := cmdline.EachLine(r, func(line string) bool {
 		i++
 		switch {
 		case from && i >= n:
@@ -168,19 +128,20 @@ func tailLines(r io.Reader, n int64, from bool) error {
 	return errors.Join(err, flush())
 }
 
-func wc(args []string) error {
-	o, rest, err := getopt(args, "lwcm", nil)
+// Wc counts lines, words and bytes.
+func Wc(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "lwcm", nil)
 	if err != nil {
 		return err
 	}
 	if len(o) == 0 {
-		o = options{'l': {""}, 'w': {""}, 'c': {""}}
+		o = cmdline.Options{'l': {""}, 'w': {""}, 'c': {""}}
 	}
 	var total [3]int64
 	show := func(n [3]int64, name string) {
 		var parts []string
 		for i, c := range []byte("lwc") {
-			if o.has(c) || c == 'c' && o.has('m') {
+			if o.Has(c) || c == 'c' && o.Has('m') {
 				parts = append(parts, strconv.FormatInt(n[i], 10))
 			}
 		}
@@ -189,7 +150,7 @@ func wc(args []string) error {
 		}
 		fmt.Println(strings.Join(parts, " "))
 	}
-	err = inputs(rest, func(name string, r io.Reader) error {
+	err = cmdline.Inputs(rest, func(name string, r io.Reader) error {
 		var n [3]int64
 		in := false
 		buf := make([]byte, 64<<10)
@@ -224,24 +185,25 @@ func wc(args []string) error {
 	return err
 }
 
-func sortCmd(args []string) error {
-	o, rest, err := getopt(args, "nruk:t:fhs", map[string]byte{"numeric-sort": 'n', "reverse": 'r', "unique": 'u'})
+// Sort sorts lines.
+func Sort(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "nruk:t:fhs", map[string]byte{"numeric-sort": 'n', "reverse": 'r', "unique": 'u'})
 	if err != nil {
 		return err
 	}
 	var lines []string
-	err = inputs(rest, func(_ string, r io.Reader) error {
-		return eachLine(r, func(line string) bool { lines = append(lines, line); return true })
+	err = cmdline.Inputs(rest, func(_ string, r io.Reader) error {
+		return cmdline.EachLine(r, func(line string) bool { lines = append(lines, line); return true })
 	})
 	if err != nil {
 		return err
 	}
-	field, _ := strconv.Atoi(strings.TrimRight(strings.SplitN(o.last('k', "0"), ",", 2)[0], "nr"))
-	numeric := o.has('n') || strings.Contains(o.last('k', ""), "n")
+	field, _ := strconv.Atoi(strings.TrimRight(strings.SplitN(o.Last('k', "0"), ",", 2)[0], "nr"))
+	numeric := o.Has('n') || strings.Contains(o.Last('k', ""), "n")
 	key := func(l string) string {
 		if field > 0 {
 			parts := strings.Fields(l)
-			if sep := o.last('t', ""); sep != "" {
+			if sep := o.Last('t', ""); sep != "" {
 				parts = strings.Split(l, sep)
 			}
 			if field > len(parts) {
@@ -249,7 +211,7 @@ func sortCmd(args []string) error {
 			}
 			return strings.Join(parts[field-1:], " ")
 		}
-		if o.has('f') {
+		if o.Has('f') {
 			return strings.ToUpper(l)
 		}
 		return l
@@ -257,55 +219,45 @@ func sortCmd(args []string) error {
 	compare := func(a, b string) int {
 		ka, kb := key(a), key(b)
 		if numeric {
-			return cmp.Or(cmp.Compare(number(ka), number(kb)), cmp.Compare(a, b))
+			return cmp.Or(cmp.Compare(cmdline.Number(ka), cmdline.Number(kb)), cmp.Compare(a, b))
 		}
 		return cmp.Or(cmp.Compare(ka, kb), cmp.Compare(a, b))
 	}
 	slices.SortStableFunc(lines, func(a, b string) int {
-		if o.has('r') {
+		if o.Has('r') {
 			a, b = b, a
 		}
 		return compare(a, b)
 	})
-	if o.has('u') {
+	if o.Has('u') {
 		lines = slices.Compact(lines)
 	}
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	for _, l := range lines {
 		_, _ = fmt.Fprintln(w, l)
 	}
 	return flush()
 }
 
-// number reads the number that a text begins with.
-func number(s string) float64 {
-	s = strings.TrimLeft(s, " \t")
-	i := 0
-	for i < len(s) && (s[i] >= '0' && s[i] <= '9' || s[i] == '.' || i == 0 && s[i] == '-') {
-		i++
-	}
-	f, _ := strconv.ParseFloat(s[:i], 64)
-	return f
-}
-
-func uniq(args []string) error {
-	o, rest, err := getopt(args, "cdu", nil)
+// Uniq drops repeated lines.
+func Uniq(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "cdu", nil)
 	if err != nil {
 		return err
 	}
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	n, last := 0, ""
 	show := func() {
 		switch {
-		case n == 0, o.has('d') && n == 1, o.has('u') && n > 1:
-		case o.has('c'):
+		case n == 0, o.Has('d') && n == 1, o.Has('u') && n > 1:
+		case o.Has('c'):
 			_, _ = fmt.Fprintf(w, "%7d %s\n", n, last)
 		default:
 			_, _ = fmt.Fprintln(w, last)
 		}
 	}
-	err = inputs(rest[:min(1, len(rest))], func(_ string, r io.Reader) error {
-		return eachLine(r, func(line string) bool {
+	err = cmdline.Inputs(rest[:min(1, len(rest))], func(_ string, r io.Reader) error {
+		return cmdline.EachLine(r, func(line string) bool {
 			if n > 0 && line != last {
 				show()
 				n = 0
@@ -318,17 +270,19 @@ func uniq(args []string) error {
 	return errors.Join(err, flush())
 }
 
-func fgrep(args []string) error { return grep(append([]string{"-F"}, args...)) }
+// Fgrep is Grep for plain texts.
+func Fgrep(args []string) error { return Grep(append([]string{"-F"}, args...)) }
 
-func grep(args []string) error {
-	o, rest, err := getopt(args, "EFivnclqowe:hHrs", map[string]byte{"ignore-case": 'i', "invert-match": 'v', "quiet": 'q', "count": 'c'})
+// Grep prints lines that match.
+func Grep(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "EFivnclqowe:hHrs", map[string]byte{"ignore-case": 'i', "invert-match": 'v', "quiet": 'q', "count": 'c'})
 	if err != nil {
 		return err
 	}
 	patterns := o['e']
 	if len(patterns) == 0 {
 		if len(rest) == 0 {
-			return usage("missing pattern")
+			return cmdline.Usage("missing pattern")
 		}
 		patterns, rest = rest[:1], rest[1:]
 	}
@@ -336,29 +290,29 @@ func grep(args []string) error {
 	if err != nil {
 		return err
 	}
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	found := false
-	err = inputs(rest, func(name string, r io.Reader) error {
+	err = cmdline.Inputs(rest, func(name string, r io.Reader) error {
 		n, hits := 0, 0
 		prefix := ""
-		if len(rest) > 1 && !o.has('h') || o.has('H') {
+		if len(rest) > 1 && !o.Has('h') || o.Has('H') {
 			prefix = name + ":"
 		}
-		err := eachLine(r, func(line string) bool {
+		err := cmdline.EachLine(r, func(line string) bool {
 			n++
-			if re.MatchString(line) == o.has('v') {
+			if re.MatchString(line) == o.Has('v') {
 				return true
 			}
 			hits++
 			switch {
-			case o.has('q') || o.has('l'):
+			case o.Has('q') || o.Has('l'):
 				return false
-			case o.has('c'):
-			case o.has('o'):
+			case o.Has('c'):
+			case o.Has('o'):
 				for _, m := range re.FindAllString(line, -1) {
 					_, _ = fmt.Fprintln(w, prefix+m)
 				}
-			case o.has('n'):
+			case o.Has('n'):
 				_, _ = fmt.Fprintf(w, "%s%d:%s\n", prefix, n, line)
 			default:
 				_, _ = fmt.Fprintln(w, prefix+line)
@@ -367,48 +321,48 @@ func grep(args []string) error {
 		})
 		found = found || hits > 0
 		switch {
-		case o.has('c'):
+		case o.Has('c'):
 			_, _ = fmt.Fprintf(w, "%s%d\n", prefix, hits)
-		case o.has('l') && hits > 0:
+		case o.Has('l') && hits > 0:
 			_, _ = fmt.Fprintln(w, name)
 		}
 		return err
 	})
 	if err := errors.Join(err, flush()); err != nil {
 		fmt.Fprintln(os.Stderr, "grep:", err)
-		return status(2)
+		return cmdline.StatusError(2)
 	}
 	if !found {
-		return status(1)
+		return cmdline.StatusError(1)
 	}
 	return nil
 }
 
 // compile makes one expression of grep's patterns. Basic expressions differ
 // from Go's in which characters want a backslash.
-func compile(o options, patterns []string) (*regexp.Regexp, error) {
+func compile(o cmdline.Options, patterns []string) (*regexp.Regexp, error) {
 	var all []string
 	for _, p := range patterns {
 		for line := range strings.SplitSeq(p, "\n") {
 			switch {
-			case o.has('F'):
+			case o.Has('F'):
 				line = regexp.QuoteMeta(line)
-			case !o.has('E'):
+			case !o.Has('E'):
 				line = basic(line)
 			}
 			all = append(all, "(?:"+line+")")
 		}
 	}
 	expr := strings.Join(all, "|")
-	if o.has('w') {
+	if o.Has('w') {
 		expr = `\b(?:` + expr + `)\b`
 	}
-	if o.has('i') {
+	if o.Has('i') {
 		expr = "(?i)" + expr
 	}
 	re, err := regexp.Compile(expr)
 	if err != nil {
-		return nil, usage("%v", err)
+		return nil, cmdline.Usage("%v", err)
 	}
 	return re, nil
 }
@@ -436,25 +390,26 @@ func basic(p string) string {
 	return b.String()
 }
 
-func cut(args []string) error {
-	o, rest, err := getopt(args, "d:f:c:b:s", map[string]byte{"delimiter": 'd', "fields": 'f', "characters": 'c'})
+// Cut prints parts of lines.
+func Cut(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "d:f:c:b:s", map[string]byte{"delimiter": 'd', "fields": 'f', "characters": 'c'})
 	if err != nil {
 		return err
 	}
-	list := cmp.Or(o.last('f', ""), o.last('c', ""), o.last('b', ""))
+	list := cmp.Or(o.Last('f', ""), o.Last('c', ""), o.Last('b', ""))
 	picked, err := ranges(list)
 	if err != nil {
 		return err
 	}
-	sep := o.last('d', "\t")
-	if !o.has('f') {
+	sep := o.Last('d', "\t")
+	if !o.Has('f') {
 		sep = ""
 	}
-	w, flush := flushed()
-	err = inputs(rest, func(_ string, r io.Reader) error {
-		return eachLine(r, func(line string) bool {
+	w, flush := cmdline.Flushed()
+	err = cmdline.Inputs(rest, func(_ string, r io.Reader) error {
+		return cmdline.EachLine(r, func(line string) bool {
 			if sep != "" && !strings.Contains(line, sep) {
-				if !o.has('s') {
+				if !o.Has('s') {
 					_, _ = fmt.Fprintln(w, line)
 				}
 				return true
@@ -490,7 +445,7 @@ func ranges(list string) (func(int) bool, error) {
 			s.to = s.from
 		}
 		if err1 != nil || err2 != nil || part == "" || part == "-" {
-			return nil, usage("%q is no list of fields", list)
+			return nil, cmdline.Usage("%q is no list of fields", list)
 		}
 		spans = append(spans, s)
 	}
@@ -499,13 +454,14 @@ func ranges(list string) (func(int) bool, error) {
 	}, nil
 }
 
-func tee(args []string) error {
-	o, rest, err := getopt(args, "ai", nil)
+// Tee copies stdin to files and stdout.
+func Tee(args []string) error {
+	o, rest, err := cmdline.Getopt(args, "ai", nil)
 	if err != nil {
 		return err
 	}
 	mode := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-	if o.has('a') {
+	if o.Has('a') {
 		mode = os.O_WRONLY | os.O_CREATE | os.O_APPEND
 	}
 	out := []io.Writer{os.Stdout}
@@ -521,7 +477,8 @@ func tee(args []string) error {
 	return err
 }
 
-func seq(args []string) error {
+// Seq counts.
+func Seq(args []string) error {
 	first, step, last := "1", "1", ""
 	switch len(args) {
 	case 1:
@@ -531,26 +488,27 @@ func seq(args []string) error {
 	case 3:
 		first, step, last = args[0], args[1], args[2]
 	default:
-		return usage("usage: seq [FIRST [STEP]] LAST")
+		return cmdline.Usage("usage: seq [FIRST [STEP]] LAST")
 	}
 	var n [3]int64
 	for i, s := range []string{first, step, last} {
 		var err error
 		if n[i], err = strconv.ParseInt(s, 10, 64); err != nil {
-			return usage("%q is no number", s)
+			return cmdline.Usage("%q is no number", s)
 		}
 	}
 	if n[1] == 0 {
-		return usage("the step is 0")
+		return cmdline.Usage("the step is 0")
 	}
-	w, flush := flushed()
+	w, flush := cmdline.Flushed()
 	for i := n[0]; n[1] > 0 && i <= n[2] || n[1] < 0 && i >= n[2]; i += n[1] {
 		_, _ = w.WriteString(strconv.FormatInt(i, 10) + "\n")
 	}
 	return flush()
 }
 
-func yes(args []string) error {
+// Yes says so until nobody listens.
+func Yes(args []string) error {
 	line := "y\n"
 	if len(args) > 0 {
 		line = strings.Join(args, " ") + "\n"
@@ -563,9 +521,10 @@ func yes(args []string) error {
 	}
 }
 
-func sum(name string) command {
+// Sum returns the command that prints digests by the named algorithm.
+func Sum(name string) cmdline.Command {
 	return func(args []string) error {
-		o, rest, err := getopt(args, "cb", map[string]byte{"check": 'c'})
+		o, rest, err := cmdline.Getopt(args, "cb", map[string]byte{"check": 'c'})
 		if err != nil {
 			return err
 		}
@@ -574,8 +533,8 @@ func sum(name string) command {
 			_, err := io.Copy(h, r)
 			return hex.EncodeToString(h.Sum(nil)), err
 		}
-		return inputs(rest, func(name string, r io.Reader) error {
-			if o.has('c') {
+		return cmdline.Inputs(rest, func(name string, r io.Reader) error {
+			if o.Has('c') {
 				return checkSums(r, digest)
 			}
 			d, err := digest(r)
@@ -589,7 +548,7 @@ func sum(name string) command {
 
 func checkSums(r io.Reader, digest func(io.Reader) (string, error)) error {
 	var errs []error
-	err := eachLine(r, func(line string) bool {
+	err := cmdline.EachLine(r, func(line string) bool {
 		want, name, _ := strings.Cut(line, " ")
 		name = strings.TrimLeft(name, " *")
 		f, err := os.Open(name)
@@ -603,7 +562,7 @@ func checkSums(r io.Reader, digest func(io.Reader) (string, error)) error {
 			fmt.Println(name + ": OK")
 		} else {
 			fmt.Println(name + ": FAILED")
-			errs = append(errs, status(1))
+			errs = append(errs, cmdline.StatusError(1))
 		}
 		return true
 	})
