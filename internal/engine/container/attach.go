@@ -28,7 +28,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	onlyLog := o.Logs && (!o.Stream || !st.Alive())
 	if o.Stream && !onlyLog {
 		// The client may ask for the start as soon as it has its answer.
-		arrived := c.pending.announce()
+		arrived := c.pending.Announce()
 		defer arrived()
 	}
 	f, buffered, err := hijack(def.Config.Tty)
@@ -51,7 +51,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 	}
 	sh := c.shimNow()
 	if sh == nil {
-		c.pending.add(a)
+		c.pending.Add(a)
 		return nil
 	}
 	err = sh.Attach(ctx, a)
@@ -74,7 +74,7 @@ func (c *container) shimNow() Shim {
 // attachLate connects the clients that came too late to be there at the start
 // and too early to find the container running.
 func (c *container) attachLate(ctx context.Context, sh Shim) {
-	for _, a := range c.pending.now() {
+	for _, a := range c.pending.Now() {
 		_ = sh.Attach(ctx, a) // it sees its connection end
 		_ = a.File.Close()
 	}

@@ -3,28 +3,30 @@ package container
 import (
 	"context"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/filter"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 )
 
 // List returns containers, the newest first.
 func (s *Service) List(_ context.Context, o ListOptions) ([]api.Summary, error) {
-	f, err := s.newFilter(o.Filters)
+	f, err := filter.Parse(o.Filters, s.createdAt)
 	if err != nil {
 		return nil, err
 	}
-	all := o.All || o.Limit > 0 || f.wantsStopped()
+	all := o.All || o.Limit > 0 || f.WantsStopped()
 	now := time.Now()
 	out := []api.Summary{}
 	for _, c := range s.all() {
 		d, st := c.view()
-		if !all && !st.Alive() || !f.match(c, d, st) {
+		if !all && !st.Alive() || !f.Match(d, st) {
 			continue
 		}
 		out = append(out, s.summary(d, st, o.Size, now))
@@ -33,6 +35,14 @@ func (s *Service) List(_ context.Context, o ListOptions) ([]api.Summary, error) 
 		}
 	}
 	return out, nil
+}
+
+func (s *Service) createdAt(ref string) (time.Time, error) {
+	c, err := s.lookup(ref)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return c.created, nil
 }
 
 func (s *Service) summary(d record.Definition, st record.State, size bool, now time.Time) api.Summary {
@@ -75,13 +85,13 @@ func statusText(st record.State, now time.Time) string {
 	case api.StatePaused:
 		return "Up " + since(st.StartedAt) + " (Paused)"
 	case api.StateExited:
-		return "Exited (" + itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
+		return "Exited (" + strconv.Itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
 	case api.StateRemoving:
 		return "Removal In Progress"
 	case api.StateDead:
 		return "Dead"
 	case api.StateRestarting:
-		return "Restarting (" + itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
+		return "Restarting (" + strconv.Itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
 	default:
 		return "Created"
 	}

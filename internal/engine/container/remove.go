@@ -69,7 +69,7 @@ func (s *Service) removeLocked(ctx context.Context, c *container) error {
 	}
 	s.mu.Unlock()
 	s.ids.Free(def.IDBase)
-	c.pending.end()
+	c.pending.End()
 	c.mu.Lock()
 	c.gone = true
 	c.wake(api.WaitConditionRemoved, c.state)

@@ -12,6 +12,7 @@ import (
 
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/idrange"
+	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 	"lade/internal/image"
@@ -165,7 +166,7 @@ type container struct {
 	waiters []*waiter         // guarded by mu
 	gone    bool              // removed; guarded by mu
 
-	pending pendingClients
+	pending pending.Clients
 }
 
 // run is one execution of a container, from start to exit.

@@ -20,6 +20,7 @@ import (
 	"lade/internal/shim"
 	"lade/internal/snapshot"
 
+	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 )
@@ -101,7 +102,7 @@ func (s *Service) startFailed(ctx context.Context, c *container, def record.Defi
 	c.state.ExitCode = exitCodeOfStart(cause)
 	st := c.state
 	c.mu.Unlock()
-	c.pending.drop()
+	c.pending.Drop()
 	if err := s.records.PutState(def, st); err != nil {
 		s.log.Error("record a failed start", "container", def.ID, "err", err)
 	}
@@ -137,9 +138,9 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		return err
 	}
 	bridge := s.cfg.Network != nil && wantsBridge(def.Host)
-	pending := c.pending.take(ctx)
-	sh, err := s.cfg.Shims.Launch(ctx, s.shimConfig(def, root, !bridge), pending)
-	closeAttached(pending)
+	clients := c.pending.Take(ctx)
+	sh, err := s.cfg.Shims.Launch(ctx, s.shimConfig(def, root, !bridge), clients)
+	pending.Close(clients)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,7 @@
-package container
+// Package filter reads Docker's filters of container lists, and applies them to
+// records. It knows no running engine: who needs another container's age to
+// compare with is given a function to ask.
+package filter
 
 import (
 	"path"
@@ -14,22 +17,25 @@ import (
 	"lade/internal/errdefs"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
-// filter is a parsed set of Docker's filters: a container must match one value
+// Filter is a parsed set of Docker's filters: a container must match one value
 // of each key, and all labels.
-type filter struct {
+type Filter struct {
 	values        map[string][]string
 	names         []*regexp.Regexp
 	exited        []int
 	before, since time.Time
 }
 
-func (s *Service) newFilter(values map[string][]string) (*filter, error) {
-	f := &filter{values: values}
+// Created returns when the container was created that a reference leads to.
+type Created func(ref string) (time.Time, error)
+
+// Parse reads filters by key. What is no filter, or no value of one, is an
+// error of class Invalid; a container to compare with must be there.
+func Parse(values map[string][]string, created Created) (*Filter, error) {
+	f := &Filter{values: values}
 	for key, list := range values {
 		for _, v := range list {
-			if err := f.parse(s, key, v); err != nil {
+			if err := f.parse(key, v, created); err != nil {
 				return nil, err
 			}
 		}
@@ -37,7 +43,7 @@ func (s *Service) newFilter(values map[string][]string) (*filter, error) {
 	return f, nil
 }
 
-func (f *filter) parse(s *Service, key, v string) error {
+func (f *Filter) parse(key, v string, created Created) error {
 	bad := errdefs.New(errdefs.Invalid, "invalid filter '%s=%s'", key, v)
 	switch key {
 	case "ancestor", "id", "label", "label!", "network", "volume", "expose", "publish":
@@ -63,15 +69,15 @@ func (f *filter) parse(s *Service, key, v string) error {
 		}
 		f.exited = append(f.exited, n)
 	case "before", "since":
-		c, err := s.lookup(v)
+		t, err := created(v)
 		if err != nil {
 			return err
 		}
-		if key == "before" && (f.before.IsZero() || c.created.Before(f.before)) {
-			f.before = c.created
+		if key == "before" && (f.before.IsZero() || t.Before(f.before)) {
+			f.before = t
 		}
-		if key == "since" && c.created.After(f.since) {
-			f.since = c.created
+		if key == "since" && t.After(f.since) {
+			f.since = t
 		}
 	default:
 		return errdefs.New(errdefs.Invalid, "invalid filter '%s'", key)
@@ -79,13 +85,14 @@ func (f *filter) parse(s *Service, key, v string) error {
 	return nil
 }
 
-// wantsStopped reports whether a filter can only mean containers that need not
+// WantsStopped reports whether a filter can only mean containers that need not
 // run; the list is then of all.
-func (f *filter) wantsStopped() bool {
+func (f *Filter) WantsStopped() bool {
 	return len(f.values["status"]) > 0 || len(f.exited) > 0
 }
 
-func (f *filter) match(c *container, d record.Definition, st record.State) bool {
+// Match reports whether a container is one that the filters mean.
+func (f *Filter) Match(d record.Definition, st record.State) bool {
 	anyOf := func(key string, match func(v string) bool) bool {
 		list := f.values[key]
 		return len(list) == 0 || slices.ContainsFunc(list, match)
@@ -96,8 +103,8 @@ func (f *filter) match(c *container, d record.Definition, st record.State) bool 
 		return ok && (!hasValue || have == want)
 	}
 	switch {
-	case !f.before.IsZero() && !c.created.Before(f.before),
-		!f.since.IsZero() && !c.created.After(f.since),
+	case !f.before.IsZero() && !d.Created.Before(f.before),
+		!f.since.IsZero() && !d.Created.After(f.since),
 		len(f.exited) > 0 && (st.Status != api.StateExited || !slices.Contains(f.exited, st.ExitCode)),
 		!anyOf("status", func(v string) bool { return string(st.Status) == v }),
 		!anyOf("id", func(v string) bool { return strings.HasPrefix(d.ID, v) }),
@@ -120,7 +127,7 @@ func (f *filter) match(c *container, d record.Definition, st record.State) bool 
 }
 
 // ancestor compares an image by how it was asked for and by its id.
-func (f *filter) ancestor(d record.Definition, v string) bool {
+func (f *Filter) ancestor(d record.Definition, v string) bool {
 	id := d.Image.ID.Encoded()
 	hex := strings.TrimPrefix(v, "sha256:")
 	if v == d.Image.Asked || len(hex) >= 4 && strings.HasPrefix(id, hex) {
@@ -130,7 +137,7 @@ func (f *filter) ancestor(d record.Definition, v string) bool {
 	return v == name && (tag == "" || tag == "latest") || v == d.Image.Asked+":latest"
 }
 
-func (f *filter) volume(d record.Definition, v string) bool {
+func (f *Filter) volume(d record.Definition, v string) bool {
 	for _, m := range d.Mounts {
 		if m.Target == path.Clean(v) || m.Source == path.Clean(v) {
 			return true
@@ -139,7 +146,7 @@ func (f *filter) volume(d record.Definition, v string) bool {
 	return false
 }
 
-func (f *filter) exposes(d record.Definition, v string) bool {
+func (f *Filter) exposes(d record.Definition, v string) bool {
 	for p := range d.Config.ExposedPorts {
 		if p.String() == v || p.Port() == v {
 			return true

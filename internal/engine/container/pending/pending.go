@@ -1,4 +1,9 @@
-package container
+// Package pending keeps the clients that wait for a container's start.
+//
+// A client is announced when its attach begins, added when its connection is
+// in hand, and taken by the start, which hands it to the shim. What is not
+// taken is dropped: its connection is closed.
+package pending
 
 import (
 	"context"
@@ -9,10 +14,10 @@ import (
 	"lade/internal/shim"
 )
 
-// pendingClients are the clients that wait for a container's start, and those
+// Clients are the clients that wait for a container's start, and those
 // whose connections are just being taken over: a client asks for the start as
 // soon as it has its answer, which may be before the connection is here.
-type pendingClients struct {
+type Clients struct {
 	mu        sync.Mutex
 	list      []shim.Attach // guarded by mu
 	announced int           // connections on their way; guarded by mu
@@ -20,8 +25,8 @@ type pendingClients struct {
 	closed    bool          // the container is gone; guarded by mu
 }
 
-// announce makes the next take wait until the returned function is called.
-func (p *pendingClients) announce() (arrived func()) {
+// Announce makes the next Take wait until the returned function is called.
+func (p *Clients) Announce() (arrived func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.announced++
@@ -36,9 +41,9 @@ func (p *pendingClients) announce() (arrived func()) {
 	}
 }
 
-// add puts a client among those who wait. Those that have left must not pile
+// Add puts a client among those who wait. Those that have left must not pile
 // up until the start.
-func (p *pendingClients) add(a shim.Attach) {
+func (p *Clients) Add(a shim.Attach) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.list = slices.DeleteFunc(p.list, func(a shim.Attach) bool {
@@ -55,8 +60,8 @@ func (p *pendingClients) add(a shim.Attach) {
 	p.list = append(p.list, a)
 }
 
-// take returns the clients that wait, once all that were announced are here.
-func (p *pendingClients) take(ctx context.Context) []shim.Attach {
+// Take returns the clients that wait, once all that were announced are here.
+func (p *Clients) Take(ctx context.Context) []shim.Attach {
 	for {
 		p.mu.Lock()
 		if p.announced == 0 || ctx.Err() != nil {
@@ -77,8 +82,8 @@ func (p *pendingClients) take(ctx context.Context) []shim.Attach {
 	}
 }
 
-// now returns the clients that wait, and waits for none.
-func (p *pendingClients) now() []shim.Attach {
+// Now returns the clients that wait, and waits for none.
+func (p *Clients) Now() []shim.Attach {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.list
@@ -86,19 +91,19 @@ func (p *pendingClients) now() []shim.Attach {
 	return list
 }
 
-// drop lets the clients that wait go.
-func (p *pendingClients) drop() { closeAttached(p.now()) }
+// Drop lets the clients that wait go.
+func (p *Clients) Drop() { Close(p.Now()) }
 
-// end is drop for good: whoever comes later is let go at once.
-func (p *pendingClients) end() {
+// End is Drop for good: whoever comes later is let go at once.
+func (p *Clients) End() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	p.drop()
+	p.Drop()
 }
 
-// closeAttached closes the engine's descriptors of clients' connections.
-func closeAttached(list []shim.Attach) {
+// Close closes the engine's descriptors of clients' connections.
+func Close(list []shim.Attach) {
 	for _, a := range list {
 		_ = a.File.Close()
 	}
