@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // TestKilledEngine kills the engine at random moments while containers print
@@ -67,8 +69,8 @@ echo last $i; exit $((n + 10))`
 	}
 	after := h.settled(before)
 	for _, kind := range []string{"mounts", "cgroups", "links", "rules", "processes", "files"} {
-		if got, want := fmt.Sprint(after[kind]), fmt.Sprint(before[kind]); got != want {
-			t.Errorf("%s are not as before:\n%s\nwant\n%s", kind, got, want)
+		if diff := cmp.Diff(before[kind], after[kind]); diff != "" {
+			t.Errorf("%s are not as before (-before +after):\n%s", kind, diff)
 		}
 	}
 }
