@@ -258,6 +258,8 @@ func (r *registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 func (r *registry) blob(data []byte) digest.Digest {
 	d := digest.FromBytes(data)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.blobs[string(d)] = data
 	return d
 }
@@ -269,6 +271,8 @@ func (r *registry) manifest(tag, mediaType string, v any) ocispec.Descriptor {
 		r.t.Fatal(err)
 	}
 	d := digest.FromBytes(raw)
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, key := range []string{string(d), tag} {
 		r.manifests[key], r.types[key] = raw, mediaType
 	}
