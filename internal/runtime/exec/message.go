@@ -22,7 +22,6 @@ type message struct {
 
 func receive(fd int) (message, error) {
 	var b [64]byte
-	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
 	for {
 		n, err := unix.Read(fd, b[:])
 		switch {
@@ -32,18 +31,25 @@ func receive(fd int) (message, error) {
 			return message{}, nil
 		case err != nil:
 			return message{}, err
-		case n == 1:
-			return message{kind: b[0]}, nil
-		case n == 8:
-			return message{kind: 'p', call: word(0)}, nil
-		case n == 32 && word(0) == magic:
-			return message{kind: 'e', errno: syscall.Errno(word(1)), op: word(2), call: word(3)}, nil
-		case n == 0:
-			return message{}, nil
-		default:
-			return message{}, errors.New("a packet that is no report")
 		}
+		return parse(b[:n])
 	}
+}
+
+// parse reads a packet.
+func parse(b []byte) (message, error) {
+	word := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	switch n := len(b); {
+	case n == 1:
+		return message{kind: b[0]}, nil
+	case n == 8:
+		return message{kind: 'p', call: word(0)}, nil
+	case n == 32 && word(0) == magic:
+		return message{kind: 'e', errno: syscall.Errno(word(1)), op: word(2), call: word(3)}, nil
+	case n == 0:
+		return message{}, nil
+	}
+	return message{}, errors.New("a packet that is no report")
 }
 
 func milestone(m byte) string {

@@ -55,6 +55,9 @@ func (r *runner) fail(s *program.Step, err error) error {
 	if e, ok := errors.AsType[*StepError](err); ok {
 		return e
 	}
+	if s.Call == "copy_up" {
+		return fmt.Errorf("%s: %w", s.Say, err) // err names the file
+	}
 	if errors.As(err, &errno) && r.prog() != nil {
 		return stepError(r.prog(), s, errno)
 	}
@@ -96,6 +99,8 @@ func (r *runner) one(s *program.Step) (int, error) {
 	case "idmap_mount":
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.slots[program.Slot(s.Args[1].S)])}
 		return 0, unix.MountSetattr(r.slots[program.Slot(s.Args[0].S)], "", uint(s.Args[2].N), &attr)
+	case "copy_up":
+		return 0, r.child.copyUp(s.Args[1].N)
 	case "record", "hook", "cgroup":
 		pid := 0
 		if r.child != nil {

@@ -47,6 +47,11 @@ var (
 		{Bits: unix.AT_SYMLINK_NOFOLLOW, Name: "AT_SYMLINK_NOFOLLOW"},
 		{Bits: unix.AT_EACCESS, Name: "AT_EACCESS"},
 	}
+	// statFlags tell what a copy of a directory takes over.
+	statFlags = &program.FlagNames{
+		{Bits: unix.STATX_MODE, Name: "mode"},
+		{Bits: unix.STATX_UID, Name: "owner"},
+	}
 	moveFlags = &program.FlagNames{
 		{Bits: unix.MOVE_MOUNT_F_EMPTY_PATH, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Bits: unix.MOVE_MOUNT_T_EMPTY_PATH, Name: "MOVE_MOUNT_T_EMPTY_PATH"},
 	}

@@ -156,8 +156,8 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 	label := field("mounts", i) + ": " + m.Destination
 	attr := o.set | o.rset
 	d := path.Clean(m.Destination)
-	if d == "/dev" {
-		attr &^= unix.MOUNT_ATTR_RDONLY // devices are yet to be made in it
+	if d == "/dev" || o.copyUp {
+		attr &^= unix.MOUNT_ATTR_RDONLY // it is yet to be filled
 	}
 	source := m.Source
 	if source == "" {
@@ -182,6 +182,12 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 		b.sysctls(mntFD)
 	}
 	b.place(m.Destination, true, resolve, label)
+	if o.copyUp {
+		b.copyUp(i, o)
+		if o.readonly && d != "/dev" {
+			b.add(why(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), label+": ro"))
+		}
+	}
 	b.add(say(attach(mntFD), "mount "+m.Type+" at "+m.Destination), closeFD(placeFD))
 	b.propagate(o)
 	switch d {

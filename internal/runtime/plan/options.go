@@ -125,8 +125,8 @@ func parseOptions(i int, m *specs.Mount) (mountOptions, error) {
 	}
 	o.readonly = (o.set|o.rset)&unix.MOUNT_ATTR_RDONLY != 0
 	switch {
-	case o.copyUp:
-		return o, errdefs.New(errdefs.NotImplemented, "mounts[%d]: tmpcopyup is not supported yet", i)
+	case o.copyUp && (o.bind || m.Type != "tmpfs"):
+		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: tmpcopyup is for tmpfs only", i)
 	case o.idmap && !o.bind:
 		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: id-mapped mounts are only supported for bind-mounts", i)
 	case o.bind:

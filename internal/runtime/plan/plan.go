@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"slices"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -118,6 +120,9 @@ type builder struct {
 	met      bool              // the child has met the runtime's release
 	binds    []int             // mounts whose trees the runtime opens
 	recloned bool              // the child's child becomes the container's process
+
+	copies     []program.Step // of the runtime, for tmpfs mounts that begin as copies
+	copiesLate bool           // the child has been released before it makes mounts
 }
 
 func (b *builder) add(steps ...program.Step) { b.steps = append(b.steps, steps...) }
@@ -181,8 +186,18 @@ func (b *builder) runtimeSide() {
 	p.Beside = append(p.Beside, b.score()...)
 	p.Beside = append(p.Beside,
 		program.Step{Call: "record", Args: []program.Arg{program.String("created")}, Why: "the process is on disk before it can do anything"})
-	p.Beside = append(p.Beside, b.runtimeHooks()...)
+	if !b.copiesLate {
+		p.Beside = append(p.Beside, b.copies...)
+	}
+	hooks := b.runtimeHooks()
+	if b.copiesLate && len(hooks) > 0 {
+		hooks = slices.Insert(hooks, 1, b.copies...)
+	}
+	p.Beside = append(p.Beside, hooks...)
 	p.Beside = append(p.Beside, program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"})
+	if b.copiesLate && len(hooks) == 0 {
+		p.Beside = append(p.Beside, b.copies...)
+	}
 }
 
 func (b *builder) inUnified(path string) bool {

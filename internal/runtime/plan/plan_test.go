@@ -116,7 +116,8 @@ func TestPrograms(t *testing.T) {
 			c.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1"}
 			c.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200}}
 			c.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/hook", Args: []string{"hook", "up"}, Timeout: &timeout}}}
-			c.Mounts = append(c.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro", "nosuid", "noatime"}})
+			c.Mounts = append(c.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro", "nosuid", "noatime"}},
+				specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "tmpcopyup", "mode=755"}})
 		}},
 	}
 	for name, tt := range starts {

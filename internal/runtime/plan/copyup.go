@@ -1,0 +1,44 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/runtime/program"
+)
+
+// copyUp fills the tmpfs at hand with what is at its place. The child, which
+// can loop over nothing, hands the runtime both by descriptor: the place that
+// was resolved inside the root, and a file system that is attached nowhere
+// yet. So the runtime takes no path of the container, and what it writes to is
+// out of the container's reach until it is done.
+func (b *builder) copyUp(i int, o mountOptions) {
+	label := field("mounts", i) + ": tmpcopyup"
+	dest := b.cfg.Mounts[i].Destination
+	for _, s := range []program.Slot{placeFD, mntFD} {
+		b.add(why(say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(program.Sync), program.FDMessage(s, "d"), program.Named(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL")}}, "hand "+dest+" to the runtime"), label))
+	}
+	b.await("the runtime copies what is at " + dest)
+	has := func(keys ...string) bool {
+		return slices.ContainsFunc(o.data, func(s string) bool {
+			key, _, _ := strings.Cut(s, "=")
+			return slices.Contains(keys, key)
+		})
+	}
+	keep := uint64(0)
+	if !has("mode") {
+		keep |= unix.STATX_MODE
+	}
+	if !has("uid", "gid") {
+		keep |= unix.STATX_UID
+	}
+	step := program.Step{
+		Call: "copy_up", Why: label, Say: "copy what is at " + dest + " up to the tmpfs there",
+		Args: []program.Arg{program.FD(program.Sync), program.Flags(keep, statFlags)},
+	}
+	release := program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the copy is made"}
+	b.copies = append(b.copies, step, release)
+	b.copiesLate = b.met
+}
