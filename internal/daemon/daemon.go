@@ -42,6 +42,10 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
 
+	passed, err := activated() // before a descriptor of ours can have its number
+	if err != nil {
+		return err
+	}
 	// What belongs to this engine alone.
 	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
 	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime")} {
@@ -126,7 +130,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	if bridge != nil {
 		services.Networks = bridge
 	}
-	return serve(ctx, o, dockerapi.New(services), log, ready)
+	return serve(ctx, socket{o.Host, passed}, dockerapi.New(services), log, ready)
 }
 
 // recoverNetworks takes over the places that running containers have. One that
@@ -146,8 +150,8 @@ func recoverNetworks(ctx context.Context, bridge *network.Service, containers *c
 }
 
 // serve answers requests until ctx ends.
-func serve(ctx context.Context, o Options, h http.Handler, log *slog.Logger, ready func()) error {
-	listener, err := listen(o)
+func serve(ctx context.Context, at socket, h http.Handler, log *slog.Logger, ready func()) error {
+	listener, err := at.listen()
 	if err != nil {
 		return err
 	}

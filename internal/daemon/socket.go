@@ -24,12 +24,18 @@ func socketPath(host string) (string, error) {
 	return path, nil
 }
 
-// listen returns the socket that systemd made, or makes one.
-func listen(o Options) (net.Listener, error) {
-	if l, err := activated(); l != nil || err != nil {
-		return l, err
+// socket is where to listen: at what systemd made, or else at host.
+type socket struct {
+	host   string
+	passed net.Listener
+}
+
+// listen returns the socket that was passed, or makes one.
+func (s socket) listen() (net.Listener, error) {
+	if s.passed != nil {
+		return s.passed, nil
 	}
-	path, err := socketPath(o.Host)
+	path, err := socketPath(s.host)
 	if err != nil {
 		return nil, err
 	}
