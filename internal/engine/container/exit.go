@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/request"
 	"lade/internal/shim"
 )
 
@@ -93,6 +95,13 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 		return
 	}
 	defer c.op.unlock()
+	early := def.Ephemeral && leavesNothing(def)
+	if early {
+		if err := s.removeEarly(ctx, c); err != nil {
+			s.log.Error("remove a container that ended", "container", c.id, "err", err)
+			early = false
+		}
+	}
 	s.awaitShim(ctx, c, r)
 	if err := s.cleanup(ctx, def); err != nil {
 		s.log.Error("clean up after a container", "container", c.id, "err", err)
@@ -104,10 +113,35 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	c.mu.Unlock()
 	close(r.ended)
 	if def.Ephemeral {
-		if err := s.removeLocked(ctx, c); err != nil {
+		remove := s.removeLocked
+		if early {
+			remove = s.removeRest
+		}
+		if err := remove(ctx, c); err != nil {
 			s.log.Error("remove a container that ended", "container", c.id, "err", err)
 		}
 	}
+}
+
+// leavesNothing reports whether nobody can tell if a container's cgroups,
+// mounts and directories are gone already or go in a moment. Who waits for its
+// removal is then not kept waiting for that: it takes longer than most commands
+// run. What the host has lent, a file system to be unmounted or a port that the
+// next container wants, is given back first.
+func leavesNothing(def record.Definition) bool {
+	h := def.Host
+	if slices.ContainsFunc(def.Mounts, func(m request.Mount) bool { return m.Source != "" }) || len(h.Devices) > 0 ||
+		len(h.PortBindings) > 0 || h.PublishAllPorts || h.CgroupParent != "" || h.Privileged {
+		return false
+	}
+	if def.Networks != nil {
+		for _, e := range def.Networks.EndpointsConfig {
+			if e != nil && (e.IPAMConfig != nil || len(e.MacAddress) > 0) {
+				return false // a place in a network that the next one may ask for
+			}
+		}
+	}
+	return true
 }
 
 // awaitShim waits until the shim has removed the container and left. Where

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 )
 
@@ -47,37 +48,74 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 // The record goes first: what a crash leaves then is directories without a
 // record, which the sweep at the next start finds.
 func (s *Service) removeLocked(ctx context.Context, c *container) error {
+	def, ok, err := s.forget(c)
+	if err != nil || !ok {
+		return err
+	}
+	err = s.removeFiles(ctx, def.ID)
+	s.ids.Free(def.IDBase)
+	s.unlist(c, def)
+	if err != nil {
+		return fmt.Errorf("remove container %s: %w", def.Name, err)
+	}
+	return nil
+}
+
+// removeEarly does of a removal what can be told from outside: record, name,
+// and the claim on the image go. removeRest does the rest.
+func (s *Service) removeEarly(ctx context.Context, c *container) error {
+	def, ok, err := s.forget(c)
+	if err != nil || !ok {
+		return err
+	}
+	if err := s.cfg.Images.Unpin(ctx, def.ID); err != nil {
+		s.log.Error("let go of a container's image", "container", def.ID, "err", err)
+	}
+	s.unlist(c, def)
+	return nil
+}
+
+// removeRest removes what removeEarly has left. The shim has left by now.
+func (s *Service) removeRest(ctx context.Context, c *container) error {
+	def, _ := c.view()
+	err := s.removeFiles(ctx, def.ID)
+	s.ids.Free(def.IDBase)
+	return err
+}
+
+// forget removes the record. ok is false if it is gone already: the container
+// has removed itself, as it was to.
+func (s *Service) forget(c *container) (def record.Definition, ok bool, err error) {
 	c.mu.Lock()
+	def, last := c.def, c.state
 	if c.gone {
 		c.mu.Unlock()
-		return nil // removed by itself, as it was to be
+		return def, false, nil
 	}
-	def, last := c.def, c.state
 	c.state.Status = api.StateRemoving
 	c.mu.Unlock()
 	if err := s.records.Remove(def, last); err != nil {
 		c.mu.Lock()
 		c.state.Status = api.StateDead
 		c.mu.Unlock()
-		return fmt.Errorf("remove container %s: %w", def.Name, err)
+		return def, false, fmt.Errorf("remove container %s: %w", def.Name, err)
 	}
-	err := s.removeFiles(ctx, def.ID)
+	return def, true, nil
+}
+
+// unlist gives the name back and tells everybody that the container is gone.
+func (s *Service) unlist(c *container, def record.Definition) {
 	s.mu.Lock()
 	delete(s.byID, def.ID)
 	if s.names[def.Name] == def.ID {
 		delete(s.names, def.Name)
 	}
 	s.mu.Unlock()
-	s.ids.Free(def.IDBase)
 	c.pending.End()
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.gone = true
 	c.wake(api.WaitConditionRemoved, c.state)
-	c.mu.Unlock()
-	if err != nil {
-		return fmt.Errorf("remove container %s: %w", def.Name, err)
-	}
-	return nil
 }
 
 // removeFiles removes all that belongs to an id and is not a record.
