@@ -41,6 +41,20 @@ func explainFlag(to *string) flag {
 	}}
 }
 
+// activation hands on the sockets that systemd gave the runtime, which come
+// before the descriptors that --preserve-fds counts.
+func activation(o *container.CreateOptions) {
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if pid := os.Getenv("LISTEN_PID"); err != nil || n <= 0 || n > 1<<16 || pid != strconv.Itoa(os.Getpid()) {
+		return
+	}
+	o.Keep += n
+	o.Env = append(o.Env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_PID=1")
+	if names, ok := os.LookupEnv("LISTEN_FDNAMES"); ok {
+		o.Env = append(o.Env, "LISTEN_FDNAMES="+names)
+	}
+}
+
 func (a *app) create(ctx context.Context, args []string) error {
 	var o container.CreateOptions
 	var explain string
@@ -56,6 +70,7 @@ func (a *app) create(ctx context.Context, args []string) error {
 		return err
 	}
 	o.Wait = true
+	activation(&o)
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}
@@ -129,6 +144,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 	if o.ID, err = one(rest); err != nil {
 		return err
 	}
+	activation(&o)
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}

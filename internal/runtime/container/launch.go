@@ -34,6 +34,8 @@ type CreateOptions struct {
 	ConsoleFD          int
 	NoPivot, NoKeyring bool
 	Keep               int // descriptors from 3 on that the process is given
+	// Env is added to the environment of the process.
+	Env []string
 	// Wait makes the process wait for Start.
 	Wait bool
 }
@@ -147,6 +149,9 @@ func compile(o *CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, er
 	b, err := bundle.Load(o.Bundle)
 	if err != nil {
 		return nil, nil, plan.Facts{}, err
+	}
+	if p := b.Config.Process; p != nil {
+		p.Env = append(p.Env, o.Env...)
 	}
 	o.Wait = o.Wait || len(hooksOf(b).StartContainer) > 0
 	facts, err := gather(o.ID, b)

@@ -39,6 +39,9 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	p := &b.prog
 	p.Name = "exec in " + in.ID
 	b.prologue()
+	if err := b.affinity("initial", func(a *specs.CPUAffinity) string { return a.Initial }); err != nil {
+		return nil, err
+	}
 	b.meet()
 	b.enterNamespaces()
 	if b.proc.Terminal {

@@ -55,13 +55,14 @@ func (b *builder) namespaces() error {
 	}
 	b.newMount = b.newNS&unix.CLONE_NEWNS != 0
 	b.userNS = (b.newNS&unix.CLONE_NEWUSER != 0) || b.joins[unix.CLONE_NEWUSER] != ""
+	if err := b.unsupported(); err != nil {
+		return err
+	}
 	if b.entering {
 		return nil // all this was checked when the container was created
 	}
 	l := b.cfg.Linux
 	switch {
-	case b.newNS&unix.CLONE_NEWTIME != 0 || b.joins[unix.CLONE_NEWTIME] != "" || len(l.TimeOffsets) > 0:
-		return errdefs.New(errdefs.NotImplemented, "linux.namespaces: time namespaces are not supported yet")
 	case b.joins[unix.CLONE_NEWNS] != "" && len(b.cfg.Mounts) > 0 && b.cfg.Root != nil:
 		return errdefs.New(errdefs.NotImplemented, "linux.namespaces: a mount namespace that is joined together with mounts of its own")
 	case b.newNS&unix.CLONE_NEWUSER != 0 && (len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0):

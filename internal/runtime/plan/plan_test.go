@@ -135,6 +135,10 @@ func TestPrograms(t *testing.T) {
 	t.Run("exec", func(t *testing.T) {
 		c := config(t, userNS)
 		c.Process.Terminal = true
+		c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+		c.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
+		c.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "0-1,65"}
+		c.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 		f := facts(t, c, hybrid())
 		p, err := plan.Exec(plan.Entry{Input: input(c), Cgroup: f.Cgroup.Group}, f)
 		if err != nil {
@@ -165,31 +169,50 @@ func golden(t *testing.T, name string, p *program.Program) {
 // about them.
 func TestRefused(t *testing.T) {
 	for want, change := range map[string]func(*specs.Spec){
-		"process.args must not be empty":                     func(c *specs.Spec) { c.Process.Args = nil },
-		"Cwd must be an absolute path":                       func(c *specs.Spec) { c.Process.Cwd = "tmp" },
-		"process property must not be empty":                 func(c *specs.Spec) { c.Process = nil },
-		"the id 4294967295 is nobody's":                      func(c *specs.Spec) { c.Process.User.UID = 1<<32 - 1 },
-		"contains a zero byte":                               func(c *specs.Spec) { c.Process.Env = []string{"A=\x00"} },
-		"invalid rlimit type: RLIMIT_X":                      func(c *specs.Spec) { c.Process.Rlimits[0].Type = "RLIMIT_X" },
-		"duplicated ns":                                      func(c *specs.Spec) { c.Linux.Namespaces = append(c.Linux.Namespaces, c.Linux.Namespaces[0]) },
-		`namespace "x" does not exist`:                       func(c *specs.Spec) { c.Linux.Namespaces[0].Type = "x" },
-		"no uid/gid mappings found":                          func(c *specs.Spec) { userNS(c); c.Linux.UIDMappings = nil },
-		"user namespace isn't enabled":                       func(c *specs.Spec) { userNS(c); c.Linux.Namespaces = c.Linux.Namespaces[:6] },
-		"unable to set hostname without a private":           func(c *specs.Spec) { c.Linux.Namespaces = c.Linux.Namespaces[4:] },
-		"mounts[7]: \"/proc/sys\" cannot be mounted":         mountAt("/proc/sys", "tmpfs"),
-		"mounts[7]: \"/proc/../proc/self\" cannot be":        mountAt("/proc/../proc/self", "tmpfs"),
-		"mounts[7]: \"//proc\" cannot be mounted":            mountAt("//proc", "tmpfs"),
-		"neither a type nor the option bind":                 mountAt("/x", ""),
-		"linux.rootfsPropagation":                            func(c *specs.Spec) { c.Linux.RootfsPropagation = "sharing" },
-		`sysctl "kernel.core_pattern" is not in a separate`:  sysctl("kernel.core_pattern"),
-		`"net/../kernel/core_pattern" is not a name`:         sysctl("net/../kernel/core_pattern"),
-		`"net.ipv4.x\nkernel.core_pattern" is not a name`:    sysctl("net.ipv4.x\nkernel.core_pattern"),
-		`"net.ipv4.x=1" is not a name`:                       sysctl("net.ipv4.x=1"),
-		`"net.ipv4+kernel.core_pattern" is not a name`:       sysctl("net.ipv4+kernel.core_pattern"),
-		"kernel.hostname\" conflicts":                        sysctl("kernel.hostname"),
-		"apparmorProfile":                                    func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
-		"selinuxLabel":                                       func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
-		"time namespaces are not supported":                  func(c *specs.Spec) { c.Linux.Namespaces[0].Type = specs.TimeNamespace },
+		"process.args must not be empty":                    func(c *specs.Spec) { c.Process.Args = nil },
+		"Cwd must be an absolute path":                      func(c *specs.Spec) { c.Process.Cwd = "tmp" },
+		"process property must not be empty":                func(c *specs.Spec) { c.Process = nil },
+		"the id 4294967295 is nobody's":                     func(c *specs.Spec) { c.Process.User.UID = 1<<32 - 1 },
+		"contains a zero byte":                              func(c *specs.Spec) { c.Process.Env = []string{"A=\x00"} },
+		"invalid rlimit type: RLIMIT_X":                     func(c *specs.Spec) { c.Process.Rlimits[0].Type = "RLIMIT_X" },
+		"duplicated ns":                                     func(c *specs.Spec) { c.Linux.Namespaces = append(c.Linux.Namespaces, c.Linux.Namespaces[0]) },
+		`namespace "x" does not exist`:                      func(c *specs.Spec) { c.Linux.Namespaces[0].Type = "x" },
+		"no uid/gid mappings found":                         func(c *specs.Spec) { userNS(c); c.Linux.UIDMappings = nil },
+		"user namespace isn't enabled":                      func(c *specs.Spec) { userNS(c); c.Linux.Namespaces = c.Linux.Namespaces[:6] },
+		"unable to set hostname without a private":          func(c *specs.Spec) { c.Linux.Namespaces = c.Linux.Namespaces[4:] },
+		"mounts[7]: \"/proc/sys\" cannot be mounted":        mountAt("/proc/sys", "tmpfs"),
+		"mounts[7]: \"/proc/../proc/self\" cannot be":       mountAt("/proc/../proc/self", "tmpfs"),
+		"mounts[7]: \"//proc\" cannot be mounted":           mountAt("//proc", "tmpfs"),
+		"neither a type nor the option bind":                mountAt("/x", ""),
+		"linux.rootfsPropagation":                           func(c *specs.Spec) { c.Linux.RootfsPropagation = "sharing" },
+		`sysctl "kernel.core_pattern" is not in a separate`: sysctl("kernel.core_pattern"),
+		`"net/../kernel/core_pattern" is not a name`:        sysctl("net/../kernel/core_pattern"),
+		`"net.ipv4.x\nkernel.core_pattern" is not a name`:   sysctl("net.ipv4.x\nkernel.core_pattern"),
+		`"net.ipv4.x=1" is not a name`:                      sysctl("net.ipv4.x=1"),
+		`"net.ipv4+kernel.core_pattern" is not a name`:      sysctl("net.ipv4+kernel.core_pattern"),
+		"kernel.hostname\" conflicts":                       sysctl("kernel.hostname"),
+		"apparmorProfile":                                   func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
+		"selinuxLabel":                                      func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
+		"time namespaces are not supported":                 func(c *specs.Spec) { c.Linux.Namespaces[0].Type = specs.TimeNamespace },
+		"linux.mountLabel: ":                                func(c *specs.Spec) { c.Linux.MountLabel = "x" },
+		"linux.netDevices: ":                                func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
+		"linux.intelRdt: ":                                  func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
+		"linux.memoryPolicy: ":                              func(c *specs.Spec) { c.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
+		"linux.timeOffsets: ":                               func(c *specs.Spec) { c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },
+		"linux.personality.domain: ":                        func(c *specs.Spec) { c.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} },
+		"process.scheduler.policy: ":                        func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
+		"process.scheduler.nice: ":                          func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} },
+		"process.scheduler.priority is":                     func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Priority: 1} },
+		"process.scheduler: runtime":                        func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Period: 1} },
+		"process.scheduler.flags: ": func(c *specs.Spec) {
+			c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Flags: []specs.LinuxSchedulerFlag{"X"}}
+		},
+		"process.ioPriority.class: ": func(c *specs.Spec) { c.Process.IOPriority = &specs.LinuxIOPriority{Class: "X"} },
+		"process.ioPriority.priority: ": func(c *specs.Spec) {
+			c.Process.IOPriority = &specs.LinuxIOPriority{Class: "IOPRIO_CLASS_BE", Priority: 8}
+		},
+		"process.execCPUAffinity.final: \"3-1\"":             func(c *specs.Spec) { c.Process.ExecCPUAffinity = &specs.CPUAffinity{Final: "3-1"} },
+		"tmpcopyup is for tmpfs only":                        func(c *specs.Spec) { c.Mounts[0].Options = []string{"tmpcopyup"} },
 		"id-mapped mounts are only supported for bind-mount": func(c *specs.Spec) { c.Mounts[0].Options = []string{"idmap"} },
 	} {
 		c := config(t, nil)

@@ -33,6 +33,9 @@ func (b *builder) process() error {
 	if err := b.limits(); err != nil {
 		return err
 	}
+	if err := b.scheduling(); err != nil {
+		return err
+	}
 	caps := b.capabilities()
 	filter, err := b.seccomp()
 	if err != nil {
@@ -80,12 +83,6 @@ func (b *builder) checkProcess() error {
 		return errdefs.New(errdefs.Invalid, "Cwd must be an absolute path")
 	case p.User.UID == ^uint32(0) || p.User.GID == ^uint32(0) || slices.Contains(p.User.AdditionalGids, ^uint32(0)):
 		return errdefs.New(errdefs.Invalid, "process.user: the id 4294967295 is nobody's")
-	case p.ApparmorProfile != "":
-		return errdefs.New(errdefs.NotImplemented, "process.apparmorProfile: this runtime or kernel has no AppArmor")
-	case p.SelinuxLabel != "":
-		return errdefs.New(errdefs.NotImplemented, "process.selinuxLabel: this runtime or kernel has no SELinux")
-	case p.Scheduler != nil || p.IOPriority != nil:
-		return errdefs.New(errdefs.NotImplemented, "process.scheduler and process.ioPriority are not supported yet")
 	}
 	for i, s := range slices.Concat(p.Args, p.Env) {
 		if strings.IndexByte(s, 0) >= 0 {
