@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
@@ -109,19 +110,19 @@ func TestConnectionErrors(t *testing.T) {
 // TestOnlySafeCallsAreSentAgain: an engine that dies under a call is asked again
 // for what it knows, and never again to do something.
 func TestOnlySafeCallsAreSentAgain(t *testing.T) {
-	calls := 0
+	var calls atomic.Int32
 	c := engine(t, func(w http.ResponseWriter, _ *http.Request) {
-		if calls++; calls < 3 {
+		if calls.Add(1) < 3 {
 			panic(http.ErrAbortHandler)
 		}
 		_, _ = io.WriteString(w, `{"Id":"4c01"}`)
 	})
-	if got, err := c.InspectContainer(t.Context(), "x"); err != nil || got.ID != "4c01" || calls != 3 {
-		t.Errorf("inspect: %q, %v after %d calls; want an answer to the third", got.ID, err, calls)
+	if got, err := c.InspectContainer(t.Context(), "x"); err != nil || got.ID != "4c01" || calls.Load() != 3 {
+		t.Errorf("inspect: %q, %v after %d calls; want an answer to the third", got.ID, err, calls.Load())
 	}
-	calls = 0
-	if _, err := c.CreateContainer(t.Context(), container.CreateRequest{}, CreateOptions{}); !errors.Is(err, ErrConnection) || calls != 1 {
-		t.Errorf("create: %v after %d calls; want ErrConnection after one", err, calls)
+	calls.Store(0)
+	if _, err := c.CreateContainer(t.Context(), container.CreateRequest{}, CreateOptions{}); !errors.Is(err, ErrConnection) || calls.Load() != 1 {
+		t.Errorf("create: %v after %d calls; want ErrConnection after one", err, calls.Load())
 	}
 }
 
