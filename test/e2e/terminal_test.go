@@ -105,6 +105,25 @@ func (x *terminal) expect(want string) {
 
 // exit waits for the command and returns its exit code.
 func (x *terminal) exit() int {
-	_ = x.cmd.Wait()
-	return x.cmd.ProcessState.ExitCode()
+	x.t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		_ = x.cmd.Wait() // the exit code tells
+		close(ended)
+	}()
+	timeout := time.After(30 * time.Second)
+	shown := x.bytes
+	for {
+		select {
+		case <-ended:
+			return x.cmd.ProcessState.ExitCode()
+		case b, open := <-shown:
+			if !open {
+				shown = nil
+			}
+			x.seen.Write(b)
+		case <-timeout:
+			x.t.Fatalf("the command does not end; the terminal shows %q", x.seen.String())
+		}
+	}
 }
