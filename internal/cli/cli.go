@@ -78,6 +78,16 @@ func New(env *command.Env, only string) *cobra.Command {
 	root.SetVersionTemplate("Lade version {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(func(cmd *cobra.Command) error { return help(env, cmd) })
+	root.SetHelpCommand(&cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command", Hidden: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(cmd, rest)
+			}
+			return cmd.Help()
+		},
+	})
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _ = help(env, cmd) })
 	root.Flags().StringVarP(&env.Host, "host", "H", "", "Socket of the engine (default $"+api.EnvHost+")")
 	// Without a shorthand: -h is the host name of run.
