@@ -3,6 +3,7 @@ package command_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -66,5 +67,18 @@ func TestActivation(t *testing.T) {
 		if got := string(out); pid == "$$" && got != want || pid == "1" && got[:min(4, len(got))] != want {
 			t.Errorf("LISTEN_PID=%s: got %q, want %q, %v", pid, out, want, err)
 		}
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	m := newMachine(t, nil)
+	id := m.background("sleep", "1000")
+	cmd := m.command("update", "--resources", "-", id)
+	cmd.Stdin = strings.NewReader(`{"memory":{"limit":67108864},"pids":{"limit":9}}`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if got := m.must("exec", id, "cat", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"); got != "9\n67108864\n" {
+		t.Errorf("got %q", got)
 	}
 }

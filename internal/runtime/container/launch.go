@@ -69,7 +69,7 @@ type Process struct {
 // more. Executed must follow.
 func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, error) {
 	goOn := !o.Wait
-	b, prog, facts, err := compile(&o)
+	b, prog, facts, err := compile(&o, mutation(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (p *Process) Remove(ctx context.Context) error {
 
 // compile plans a start. A container with hooks between its creation and its
 // start waits for the latter, even if nobody asked.
-func compile(o *CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, error) {
+func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Program, plan.Facts, error) {
 	b, err := bundle.Load(o.Bundle)
 	if err != nil {
 		return nil, nil, plan.Facts{}, err
@@ -160,14 +160,17 @@ func compile(o *CreateOptions) (*bundle.Bundle, *program.Program, plan.Facts, er
 	}
 	prog, err := plan.Start(plan.Input{
 		ID: o.ID, Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
-		NoPivot: o.NoPivot, NoKeyring: o.NoKeyring, Keep: o.Keep,
+		NoPivot: o.NoPivot, NoKeyring: o.NoKeyring, Keep: o.Keep, Unchecked: mutant.Unchecked,
 	}, facts)
+	if err == nil && mutant.Program != nil {
+		mutant.Program(prog)
+	}
 	return b, prog, facts, err
 }
 
 // Explain returns the program that Create would carry out.
 func Explain(o CreateOptions) (*program.Program, error) {
-	_, prog, _, err := compile(&o)
+	_, prog, _, err := compile(&o, Mutation{})
 	return prog, err
 }
 
@@ -196,7 +199,7 @@ func (m *maker) make(ctx context.Context, prog *program.Program) (*exec.Child, e
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Do: func(s *program.Step, pid int) error {
+	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Unsealed: mutation(ctx).Unsealed, Do: func(s *program.Step, pid int) error {
 		return m.do(ctx, s, pid)
 	}})
 }

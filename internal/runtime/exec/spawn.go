@@ -29,6 +29,8 @@ type Options struct {
 	FDs map[program.Slot]int
 	// Keep is how many descriptors from 3 on the process is given as they are.
 	Keep int
+	// Unsealed leaves the executor's image writable: for tests of attacks on it.
+	Unsealed bool
 	// Do takes the steps of the runtime that are more than a system call:
 	// "record", "hook". The child exists when pid is not 0.
 	Do func(s *program.Step, pid int) error
@@ -78,7 +80,7 @@ func Start(p *program.Program, o Options) (*Child, error) {
 	}
 	c := &Child{prog: p, sock: pair[0], PidFD: -1}
 	r.slots[program.Sync] = pair[1]
-	err = c.clone(r, o.Keep)
+	err = c.clone(r, o)
 	_ = unix.Close(pair[1])
 	if err != nil {
 		c.Close()
@@ -94,19 +96,19 @@ func Start(p *program.Program, o Options) (*Child, error) {
 }
 
 // clone makes the child.
-func (c *Child) clone(r *runner, keep int) error {
+func (c *Child) clone(r *runner, o Options) error {
 	low, err := lower(c.prog.Child, dataBase, make([]byte, 0, 128<<10), r.slots)
 	if err != nil {
 		return err
 	}
 	c.low = low
-	image, err := memfd(low)
+	image, err := memfd(low, o.Unsealed)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(image)
 
-	early := c.early(r.slots, image, keep)
+	early := c.early(r.slots, image, o.Keep)
 	mem := make([]byte, 0, 32<<10)
 	mem = mem[:1]
 	base := uint64(uintptr(unsafe.Pointer(&mem[0])))

@@ -103,7 +103,7 @@ func (b *builder) mounts() error {
 			// from the root, and engines rely on that.
 			m.Destination = "/" + m.Destination
 		}
-		if err := b.checkProc(i, m, o); err != nil {
+		if err := b.checkProc(i, m, o); err != nil && !b.in.Unchecked {
 			return err
 		}
 		switch {

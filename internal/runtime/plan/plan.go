@@ -36,6 +36,9 @@ type Input struct {
 	NoKeyring bool
 	// Keep is how many descriptors from 3 on the process is given.
 	Keep int
+	// Unchecked plans what is refused otherwise. It is for tests, which show
+	// what a check is there for.
+	Unchecked bool
 }
 
 // Source is what is known about the source of a bind mount.

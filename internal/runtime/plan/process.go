@@ -81,7 +81,7 @@ func (b *builder) checkProcess() error {
 			return errdefs.New(errdefs.Invalid, "Cwd property must not be empty")
 		}
 		return errdefs.New(errdefs.Invalid, "Cwd must be an absolute path")
-	case p.User.UID == ^uint32(0) || p.User.GID == ^uint32(0) || slices.Contains(p.User.AdditionalGids, ^uint32(0)):
+	case !b.in.Unchecked && (p.User.UID == ^uint32(0) || p.User.GID == ^uint32(0) || slices.Contains(p.User.AdditionalGids, ^uint32(0))):
 		return errdefs.New(errdefs.Invalid, "process.user: the id 4294967295 is nobody's")
 	}
 	for i, s := range slices.Concat(p.Args, p.Env) {

@@ -141,7 +141,7 @@ func (b *builder) affinity(name string, of func(*specs.CPUAffinity) string) erro
 // cpuMask reads a list of CPUs: "0-3,7".
 func cpuMask(list string) ([]byte, error) {
 	const most = 1 << 13 // what kernels are built for at most
-	mask := make([]byte, 8)
+	var mask []byte
 	for part := range strings.SplitSeq(list, ",") {
 		from, to, found := strings.Cut(strings.TrimSpace(part), "-")
 		if !found {
