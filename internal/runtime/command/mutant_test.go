@@ -190,6 +190,7 @@ func (m *machine) expect(script, want string) {
 // writeImage holds what the child executes until it has ended, and opens it
 // for writing then: before, the kernel refuses by itself.
 func writeImage(t *testing.T, m *machine, _ string) string {
+	t.Helper()
 	m.args("true")
 	id, pidFile := kerneltest.ID(t), filepath.Join(m.bundle, "pid")
 	if err := m.command("create", "--bundle", m.bundle, "--pid-file", pidFile, id).Run(); err != nil {
@@ -226,6 +227,7 @@ func (m *machine) tmpfs(dest string) {
 }
 
 func mountThroughLink(t *testing.T, m *machine, canary string) string {
+	t.Helper()
 	m.link("mnt/link", canary)
 	if err := os.MkdirAll(filepath.Join(m.rootfs, canary), 0o755); err != nil {
 		t.Fatal(err)
@@ -242,6 +244,7 @@ func mountThroughLink(t *testing.T, m *machine, canary string) string {
 }
 
 func mountInside(t *testing.T, m *machine) {
+	t.Helper()
 	m.link("var/run", "/run")
 	if err := os.MkdirAll(filepath.Join(m.rootfs, "run/place"), 0o755); err != nil {
 		t.Fatal(err)
@@ -251,6 +254,7 @@ func mountInside(t *testing.T, m *machine) {
 }
 
 func falseProc(t *testing.T, m *machine, _ string) string {
+	t.Helper()
 	m.link("proc", "/tmp/false")
 	if err := os.MkdirAll(filepath.Join(m.rootfs, "tmp/false"), 0o755); err != nil {
 		t.Fatal(err)
@@ -291,6 +295,7 @@ func makeThroughLink(_ *testing.T, m *machine, canary string) string {
 }
 
 func makeInside(t *testing.T, m *machine) {
+	t.Helper()
 	m.link("mnt/link", "../var")
 	if err := os.MkdirAll(filepath.Join(m.rootfs, "var"), 0o755); err != nil {
 		t.Fatal(err)
@@ -323,6 +328,7 @@ func devicesThroughLink(_ *testing.T, m *machine, canary string) string {
 }
 
 func devicesInside(t *testing.T, m *machine) {
+	t.Helper()
 	m.link("dev", "devices")
 	if err := os.MkdirAll(filepath.Join(m.rootfs, "devices"), 0o755); err != nil {
 		t.Fatal(err)
