@@ -2,11 +2,14 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net/netip"
+	"os"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/exec"
 	"lade/internal/engine/network"
+	"lade/internal/linux/mount"
 	"lade/internal/shim"
 )
 
@@ -17,9 +20,15 @@ import (
 type shims struct{ program string }
 
 func (s shims) Launch(ctx context.Context, cfg shim.Config, attach []shim.Attach) (container.Shim, error) {
-	c, err := shim.Launch(ctx, s.program, cfg, attach)
+	c, err := shim.Begin(s.program, cfg, attach)
 	if err != nil {
 		return nil, err
+	}
+	if cfg.RootComes {
+		return c, nil // Create waits for it
+	}
+	if err := c.Ready(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -64,3 +73,12 @@ func (e endpoints) Attach(ctx context.Context, id string, pid int) (container.En
 }
 
 func (e endpoints) Detach(ctx context.Context, id string) error { return e.networks.Detach(ctx, id) }
+
+// rootsOf has the engine put roots together, of layers that it mounts once; nil
+// on kernels that cannot do so without a place in the mount namespace.
+func rootsOf(p *mount.Pool) func(*mount.Root) (*os.File, error) {
+	if mount.TryDetachedLayers() != nil {
+		return nil
+	}
+	return p.File
+}

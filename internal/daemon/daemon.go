@@ -29,6 +29,7 @@ import (
 	"lade/internal/engine/network"
 	"lade/internal/engine/system"
 	"lade/internal/ident"
+	"lade/internal/linux/mount"
 	"lade/internal/metadata"
 	"lade/internal/server/dockerapi"
 	"lade/internal/snapshot"
@@ -80,7 +81,9 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	}
 
 	// Images.
-	layers, err := snapshot.Open(o.DataRoot, snapshot.Options{})
+	shared := new(mount.Pool)
+	open.add(shared)
+	layers, err := snapshot.Open(o.DataRoot, snapshot.Options{Removed: shared.Forget})
 	if err != nil {
 		return err
 	}
@@ -101,7 +104,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	// Containers, and what is done in them.
 	containers, err := container.New(container.Config{
 		DataDir: o.DataRoot, StateDir: o.StateDir, Durable: durable, Boot: boot,
-		Images: images, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge),
+		Images: images, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared),
 		Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
 	})
 	if err != nil {

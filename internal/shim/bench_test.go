@@ -104,7 +104,7 @@ func BenchmarkRun(b *testing.B) {
 		begin := time.Now()
 		c, err := shim.Launch(b.Context(), r.shim, cfg, []shim.Attach{a})
 		if err == nil {
-			_, err = c.Create(b.Context())
+			_, err = c.Create(b.Context(), nil)
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -29,6 +29,9 @@ type Conn struct {
 	f       *os.File
 	process *os.File    // pidfd of the shim; nil if there was none
 	child   *os.Process // set if the shim is ours to reap
+	started int         // its process id, if so
+
+	clients []chan answer // what came of the clients that it was begun with
 
 	hello  chan struct{} // closed when pid is known
 	exited chan struct{} // closed when exit is known
@@ -306,7 +309,12 @@ func (c *Conn) write(frame []byte, fds []int) error {
 
 // PID returns the shim's process id. Where the root that it mounted must be
 // looked at, /proc/PID/root leads to it.
-func (c *Conn) PID() int { return c.pid }
+func (c *Conn) PID() int {
+	if c.started != 0 {
+		return c.started
+	}
+	return c.pid
+}
 
 // Exited is closed when the container has ended and its exit record is on
 // disk. The shim then removes the container and leaves.

@@ -22,7 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/linux/mount"
 	"lade/internal/linux/scm"
 	"lade/internal/logs"
 	"lade/internal/shim"
@@ -41,7 +40,7 @@ func engine() int {
 	c, err := shim.Dial(ctx, cfg.Bundle)
 	if errdefs.Is(err, errdefs.NotFound) {
 		if c, err = shim.Launch(ctx, os.Args[1], cfg, nil); err == nil {
-			_, err = c.Create(ctx)
+			_, err = c.Create(ctx, nil)
 		}
 	}
 	if err != nil {
@@ -144,7 +143,7 @@ func TestShimIsKilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			pid, err := c.Create(t.Context())
+			pid, err := c.Create(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -281,7 +280,7 @@ func TestDiskIsFullFromTheStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Create(t.Context()); err != nil {
+	if _, err := c.Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.all(t); got != "unheard\n" {
@@ -413,61 +412,6 @@ func TestLongPath(t *testing.T) {
 		t.Errorf("shims %d and %d", d.PID(), c.PID())
 	}
 	_ = d.Close()
-}
-
-// The root is mounted where the shim and the container see it, and nobody else.
-func TestRoot(t *testing.T) {
-	kerneltest.Root(t)
-	r := realRig(t, build(t, "lade-runtime"))
-	cfg := r.config("echo kept >/file; cat /file; read x")
-	cfg.Stdin = true
-	work := t.TempDir()
-	cfg.Root = &mount.Root{
-		Layers: []mount.Layer{{Path: r.rootfs, Kind: mount.Directory}},
-		Upper:  filepath.Join(work, "upper"), Work: filepath.Join(work, "work"),
-	}
-	for _, d := range []string{cfg.Root.Upper, cfg.Root.Work, filepath.Join(cfg.Bundle, shim.RootName)} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.rootfs = shim.RootName
-	r.write(cfg, "echo kept >/file; cat /file; read x")
-	s, a := client(t, interactive)
-	c := run(t, r, cfg, a)
-	s.until(t, "kept")
-	if b, err := os.ReadFile(filepath.Join(cfg.Root.Upper, "file")); err != nil || string(b) != "kept\n" {
-		t.Errorf("the writable layer has %q, %v", b, err)
-	}
-	ours, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil || strings.Contains(string(ours), cfg.Bundle) {
-		t.Errorf("the root is mounted here: %v", err)
-	}
-	root := filepath.Join(cfg.Bundle, shim.RootName)
-	if es, err := os.ReadDir(root); err != nil || len(es) != 0 {
-		t.Errorf("the root is seen here: %v, %v", es, err)
-	}
-	// But the engine can look into it.
-	if _, err := os.Stat(fmt.Sprintf("/proc/%d/root%s/bin/sh", c.PID(), root)); err != nil {
-		t.Error(err)
-	}
-	s.say(t, "\n")
-	gone(t, c, cfg)
-	if err := os.RemoveAll(work); err != nil {
-		t.Error(err)
-	}
-}
-
-// A root that cannot be mounted is told of, and the shim leaves.
-func TestRootFails(t *testing.T) {
-	kerneltest.Root(t)
-	r := fakeRig(t)
-	cfg := r.config("true")
-	cfg.Root = &mount.Root{Layers: []mount.Layer{{Path: "/no/such/layer", Kind: mount.Directory}}}
-	_, err := shim.Launch(t.Context(), r.shim, cfg, nil)
-	if err == nil || !strings.Contains(err.Error(), "/no/such/layer") {
-		t.Errorf("error %v", err)
-	}
 }
 
 // Clients over TCP leave in more ways than those of Unix sockets.

@@ -168,7 +168,7 @@ func launch(tb testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim
 func run(tb testing.TB, r *rig, cfg shim.Config, attach ...shim.Attach) *shim.Conn {
 	tb.Helper()
 	c := launch(tb, r, cfg, attach...)
-	if pid, err := c.Create(tb.Context()); err != nil || pid <= 0 {
+	if pid, err := c.Create(tb.Context(), nil); err != nil || pid <= 0 {
 		tb.Fatalf("create: pid %d, %v", pid, err)
 	}
 	return c

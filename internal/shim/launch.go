@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"lade/internal/atomicfile"
-	"lade/internal/errdefs"
 	"lade/internal/linux/scm"
 	"lade/internal/shim/wire"
 )
@@ -27,9 +26,23 @@ const ControlFD = 3
 var runtimeSettings = []string{"GOMAXPROCS=1", "GOGC=50", "GOMEMLIMIT=6MiB", "GODEBUG=disablethp=1,containermaxprocs=0,updatemaxprocs=0"}
 
 // Launch starts a shim from its program. When it returns, the shim speaks, the
-// root is mounted, and the clients are attached. The shim outlives ctx and the
-// caller, but leaves when its connections end before Create was asked for.
+// root is mounted (unless it comes), and the clients are attached. The shim
+// outlives ctx and the caller, but leaves when its connections end before
+// Create was asked for.
 func Launch(ctx context.Context, program string, cfg Config, attach []Attach) (*Conn, error) {
+	c, err := Begin(program, cfg, attach)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Ready(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// Begin is Launch without the wait for what Ready waits for: there is more to
+// do while a program starts.
+func Begin(program string, cfg Config, attach []Attach) (*Conn, error) {
 	cfg.Version = ConfigVersion
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -50,35 +63,30 @@ func Launch(ctx context.Context, program string, cfg Config, attach []Attach) (*
 	if err != nil {
 		return nil, err
 	}
-	if err := c.introduce(ctx, attach); err != nil {
-		err = withLastWords(err, cfg.Bundle)
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// introduce sends the clients at once and waits for all that is to come.
-func (c *Conn) introduce(ctx context.Context, attach []Attach) error {
-	var answers []chan answer
 	for _, a := range attach {
 		a.Exec = ""
 		w, err := c.send(wire.Attach, a.Fields(), []*os.File{a.File})
 		if err != nil {
-			break // the greeting says why
+			w = make(chan answer, 1) // the greeting, if there is one, says more
+			w <- answer{err: err}
 		}
-		answers = append(answers, w)
+		c.clients = append(c.clients, w)
 	}
+	return c, nil
+}
+
+// Ready waits until a shim that was begun speaks, has mounted the root that it
+// is to mount by itself, and has the clients attached.
+func (c *Conn) Ready(ctx context.Context) error {
 	if err := c.greet(ctx); err != nil {
-		return err
+		return withLastWords(err, c.bundle)
 	}
-	for _, w := range answers {
+	for _, w := range c.clients {
 		if _, err := c.await(ctx, w); err != nil {
 			return fmt.Errorf("attach client: %w", err)
 		}
 	}
-	if len(answers) < len(attach) {
-		return errdefs.New(errdefs.Unavailable, "attach client: %w", errLeft)
-	}
+	c.clients = nil
 	return nil
 }
 
@@ -115,6 +123,7 @@ func start(program string, cfg Config) (*Conn, error) {
 		scm.CloseAll([]int{ours}) // which makes it leave
 		return nil, err
 	}
+	c.started = p.Pid
 	return c, nil
 }
 

@@ -23,9 +23,22 @@ const ProcessName = "process.json"
 // Create has the runtime create the container and returns the process id of
 // its first process; with Config.StartNow the container runs. The error's text
 // is the runtime's; after an error nothing of the container is left, and the
-// shim leaves.
-func (c *Conn) Create(ctx context.Context) (pid int, err error) {
-	f, err := c.call(ctx, wire.Create, nil)
+// shim leaves. A shim of which the root comes is given it here: a mount that
+// hangs nowhere, as mount.Pool makes it. With nil the shim puts Config.Root
+// together itself. It need not be ready yet.
+func (c *Conn) Create(ctx context.Context, root *os.File) (pid int, err error) {
+	var files []*os.File
+	if root != nil {
+		files = []*os.File{root}
+	}
+	w, sent := c.send(wire.Create, nil, files)
+	if err := c.Ready(ctx); err != nil {
+		return 0, err
+	}
+	if sent != nil {
+		return 0, sent
+	}
+	f, err := c.await(ctx, w)
 	return int(f.Uint(wire.TagPID)), err
 }
 

@@ -6,7 +6,8 @@
 // runtime, and writes the exit record. Whoever starts it may die at any time:
 // the shim goes on, and is found again by the socket in its bundle.
 //
-//	Launch        the process is there, the root is mounted, clients are attached
+//	Begin         the process is on its way; what is asked of it waits for it
+//	Launch        it is there, the root is mounted, clients are attached
 //	Create        the runtime has made the container; its network can be set up
 //	Start         it runs (with Config.StartNow, Create does this too)
 //	Exited        the container has ended and its record is on disk
@@ -56,6 +57,9 @@ type Config struct {
 	// Root is mounted on BUNDLE/rootfs, seen by the shim and the container
 	// only. Nil: the bundle's root is ready.
 	Root *mount.Root `json:"root,omitempty"`
+	// RootComes says that Create hands over the root, put together. Root is
+	// then for Create without it, and for who wants to know.
+	RootComes bool `json:"rootComes,omitempty"`
 	// Terminal gives the container a terminal of the given size. Stdin keeps
 	// its standard input open, for clients; StdinOnce closes it after the
 	// first of them. Without Stdin it is empty.

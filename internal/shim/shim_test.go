@@ -65,7 +65,7 @@ func TestCreateThenStart(t *testing.T) {
 		if len(logged(t, cfg)) != 0 {
 			t.Error("it runs before it was started")
 		}
-		if _, err := c.Create(t.Context()); !errdefs.Is(err, errdefs.Conflict) {
+		if _, err := c.Create(t.Context(), nil); !errdefs.Is(err, errdefs.Conflict) {
 			t.Errorf("create again: %v", err)
 		}
 		if err := c.Start(t.Context()); err != nil {
@@ -107,7 +107,7 @@ func TestCreateFails(t *testing.T) {
 			r.writeArgs(cfg, "no-such-program")
 			s, a := client(t, interactive)
 			c := launch(t, r, cfg, a)
-			_, err := c.Create(t.Context())
+			_, err := c.Create(t.Context(), nil)
 			if err == nil {
 				err = c.Start(t.Context())
 			}
@@ -150,7 +150,7 @@ func TestLaunchFails(t *testing.T) {
 	cfg = r.config("true")
 	cfg.Runtime = "/no/such/runtime"
 	c := launch(t, r, cfg)
-	if _, err := c.Create(t.Context()); err == nil || !strings.Contains(err.Error(), "/no/such/runtime") {
+	if _, err := c.Create(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "/no/such/runtime") {
 		t.Errorf("no runtime: %v", err)
 	}
 	within(t, "the shim's end", c.Done())
@@ -314,7 +314,7 @@ func TestMany(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			if _, err := c.Create(t.Context()); err != nil {
+			if _, err := c.Create(t.Context(), nil); err != nil {
 				t.Error(err)
 				return
 			}

@@ -43,6 +43,8 @@ type Options struct {
 	// Kind is the form of new layers. Empty: EROFS where the kernel has what
 	// it takes, else directories.
 	Kind mount.LayerKind
+	// Removed, if set, is told of each layer that goes, before its space does.
+	Removed func(path string)
 }
 
 // Store keeps layers, and what containers write on top of them. It is safe for
@@ -51,6 +53,7 @@ type Store struct {
 	layers     string
 	containers string
 	kind       mount.LayerKind
+	removed    func(path string)
 	why        string
 
 	mu      sync.Mutex
@@ -61,7 +64,7 @@ type Store struct {
 // that died have left.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{
-		layers: o.Layers, containers: o.Containers, kind: o.Kind, why: "it was asked for",
+		layers: o.Layers, containers: o.Containers, kind: o.Kind, removed: o.Removed, why: "it was asked for",
 		flights: map[digest.Digest]*flight{},
 	}
 	if s.layers == "" {
@@ -258,6 +261,9 @@ func (s *Store) RemoveLayer(diffID digest.Digest) error {
 
 // remove removes a file or a directory, at once as far as anyone can see.
 func (s *Store) remove(path string) error {
+	if s.removed != nil {
+		s.removed(path)
+	}
 	trash := filepath.Join(s.layers, atomicfile.TempPrefix+"removed-"+filepath.Base(path))
 	err := os.Rename(path, trash)
 	if errors.Is(err, fs.ErrNotExist) {

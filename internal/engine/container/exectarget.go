@@ -9,6 +9,7 @@ import (
 
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/users"
 	"lade/internal/errdefs"
 	"lade/internal/spec"
 )
@@ -55,12 +56,12 @@ func execProcess(def record.Definition, st record.State, req api.ExecCreateReque
 	}
 	// The container's root as its own processes see it. What is read there is
 	// bounded, and never leads out of it.
-	root, err := processRoot(st.PID)
+	root, err := users.ProcessRoot(st.PID)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	who, err := resolveUser(root, user, groups)
+	who, err := users.Resolve(root, user, groups)
 	if err != nil {
 		return nil, err
 	}

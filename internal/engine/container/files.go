@@ -14,8 +14,6 @@ import (
 	"lade/internal/engine/container/request"
 )
 
-func isNotDirectory(err error) bool { return errors.Is(err, syscall.ENOTDIR) }
-
 // The files that the engine makes for a container, in its data directory. They
 // are bound over those of the image.
 const (

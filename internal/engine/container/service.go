@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ type Shim interface {
 
 // Control moves a container through its life.
 type Control interface {
-	Create(ctx context.Context) (pid int, err error)
+	Create(ctx context.Context, root *os.File) (pid int, err error)
 	Start(ctx context.Context) error
 	Signal(ctx context.Context, sig int, by string) error
 	State(ctx context.Context) (shim.State, error)
@@ -104,6 +105,9 @@ type Config struct {
 	Snapshots Snapshots
 	Shims     Shims
 	Network   Network // nil: containers that ask for a bridge get no network
+	// Roots puts a root together, as a mount that hangs nowhere and is handed to
+	// the shim. Nil: the shim does it.
+	Roots func(*mount.Root) (*os.File, error)
 
 	Runtimes []Runtime      // the default first
 	Init     string         // path of lade-init

@@ -23,6 +23,7 @@ import (
 	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/users"
 )
 
 // startTimeout bounds a start. A start that was asked for goes on when the
@@ -134,7 +135,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 	if err != nil {
 		return fmt.Errorf("prepare the root file system: %w", err)
 	}
-	if err := s.prepareFiles(def); err != nil {
+	if err := s.makeBundle(def); err != nil {
 		return err
 	}
 	bridge := s.cfg.Network != nil && wantsBridge(def.Host)
@@ -145,10 +146,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		return err
 	}
 	undo.add("end the shim", func(ctx context.Context) error { return endShim(ctx, sh) })
-	if err := s.writeConfig(def, sh.PID()); err != nil {
-		return err
-	}
-	pid, err := sh.Create(ctx)
+	pid, err := s.furnish(ctx, def, &root, sh)
 	if err != nil {
 		return err
 	}
@@ -181,12 +179,9 @@ func (s *Service) connect(ctx context.Context, def record.Definition, pid int) (
 	return &e, s.nameAddress(def, e)
 }
 
-// prepareFiles makes what must be there before the shim starts.
-func (s *Service) prepareFiles(def record.Definition) error {
+// makeBundle makes what must be there before the shim starts.
+func (s *Service) makeBundle(def record.Definition) error {
 	if err := makeSources(def.Mounts); err != nil {
-		return err
-	}
-	if err := s.writeFiles(def); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(s.bundle(def.ID), shim.RootName), 0o700); err != nil {
@@ -195,15 +190,42 @@ func (s *Service) prepareFiles(def record.Definition) error {
 	return nil
 }
 
-// writeConfig writes the OCI configuration into the bundle. The shim has the
-// root mounted by now: the image's users are looked up in it.
-func (s *Service) writeConfig(def record.Definition, shimPID int) error {
-	root, err := mountedRoot(shimPID, s.bundle(def.ID))
+// furnish makes what a container needs, while its shim starts, and then the
+// container. It returns the first process.
+func (s *Service) furnish(ctx context.Context, def record.Definition, r *mount.Root, sh Shim) (int, error) {
+	if err := s.writeFiles(def); err != nil {
+		return 0, err
+	}
+	root, err := s.openRoot(def, r, sh)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer root.Close()
-	who, err := resolveUser(root, def.Config.User, def.Host.GroupAdd)
+	if err := s.writeConfig(def, root); err != nil {
+		return 0, err
+	}
+	if s.cfg.Roots == nil {
+		return sh.Create(ctx, nil) // it has its root
+	}
+	return sh.Create(ctx, root)
+}
+
+// openRoot opens the root of a container that is being made.
+func (s *Service) openRoot(def record.Definition, r *mount.Root, sh Shim) (*os.File, error) {
+	if s.cfg.Roots == nil {
+		return users.MountedRoot(sh.PID(), s.bundle(def.ID))
+	}
+	root, err := s.cfg.Roots(r)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the root file system: %w", err)
+	}
+	return root, nil
+}
+
+// writeConfig writes the OCI configuration into the bundle. The image's users
+// are looked up in the root.
+func (s *Service) writeConfig(def record.Definition, root *os.File) error {
+	who, err := users.Resolve(root, def.Config.User, def.Host.GroupAdd)
 	if err != nil {
 		return err
 	}
@@ -223,7 +245,7 @@ func (s *Service) shimConfig(def record.Definition, root mount.Root, now bool) s
 	size, _ := request.LogSize(def.Host.LogConfig) // checked at create
 	return shim.Config{
 		Version: 1, ID: def.ID, Bundle: s.bundle(def.ID), Runtime: rt.Program, RuntimeArgs: rt.Args, RuntimeRoot: s.runtimeRoot(),
-		Root: &root, Terminal: def.Config.Tty, Stdin: def.Config.OpenStdin, StdinOnce: def.Config.StdinOnce, StartNow: now,
+		Root: &root, RootComes: s.cfg.Roots != nil, Terminal: def.Config.Tty, Stdin: def.Config.OpenStdin, StdinOnce: def.Config.StdinOnce, StartNow: now,
 		Log:          logs.Config{Dir: s.logDir(def.ID), MaxBytes: size, None: def.Host.LogConfig.Type == "none"},
 		ExitFile:     s.exitFile(def.ID),
 		ConsoleWidth: uint16(min(def.Host.ConsoleSize[1], 1<<16-1)), ConsoleHeight: uint16(min(def.Host.ConsoleSize[0], 1<<16-1)),

@@ -29,6 +29,16 @@ func (p *Pool) Open(r *Root, scratch string) (*Detached, error) {
 	return &Detached{fd}, nil
 }
 
+// File is Open for who only hands the root on. It needs no scratch directory,
+// and a kernel where TryDetachedLayers succeeds.
+func (p *Pool) File(r *Root) (*os.File, error) {
+	fd, err := r.open("", p.layer)
+	if err != nil {
+		return nil, fmt.Errorf("put root together: %w", err)
+	}
+	return os.NewFile(uintptr(fd), "mount"), nil
+}
+
 // layer returns a mount of the layer that is the caller's own, of a file system
 // that may be shared.
 func (p *Pool) layer(l Layer) (int, error) {
@@ -72,13 +82,14 @@ func (p *Pool) Forget(path string) {
 }
 
 // Close gives up all mounts.
-func (p *Pool) Close() {
+func (p *Pool) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for path, fd := range p.open {
 		_ = unix.Close(fd)
 		delete(p.open, path)
 	}
+	return nil
 }
 
 // Detached is a mount that hangs nowhere yet. It goes with the last descriptor

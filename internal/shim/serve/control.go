@@ -130,13 +130,13 @@ func (p *peer) serve(m wire.Message) {
 
 // dispatch calls the request's function, which takes over the files.
 func (s *server) dispatch(m wire.Message, files []int, reply func(wire.Fields, error)) {
-	if m.Kind != wire.Attach && m.Kind != wire.Exec {
+	if m.Kind != wire.Attach && m.Kind != wire.Exec && m.Kind != wire.Create {
 		scm.CloseAll(files)
 	}
 	f := m.Fields
 	switch m.Kind {
 	case wire.Create:
-		s.create(reply)
+		s.create(files, reply)
 	case wire.Start:
 		s.start(reply)
 	case wire.Signal:

@@ -20,7 +20,6 @@ package serve
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"runtime"
@@ -28,7 +27,6 @@ import (
 	"syscall"
 
 	"lade/internal/linux/inherit"
-	"lade/internal/linux/mount"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/poll"
 	"lade/internal/linux/scm"
@@ -56,14 +54,18 @@ func Run(bundle string) error {
 	if err := pidfd.BecomeSubreaper(); err != nil {
 		return err
 	}
-	release, err := mountRoot(cfg)
-	if err != nil {
+	if err := ownMounts(cfg); err != nil {
 		return err
 	}
-	defer release()
 	s, err := newServer(cfg)
 	if err != nil {
 		return err
+	}
+	defer s.unmountRoot()
+	if !cfg.RootComes {
+		if err := s.mountRoot(nil); err != nil {
+			return err
+		}
 	}
 	defer func() { _ = os.Remove(shim.SocketName) }()
 	s.welcome(shim.ControlFD)
@@ -119,52 +121,4 @@ func (s *server) catchSignals() error {
 		w.Drain()
 		s.sweep()
 	})
-}
-
-// mountRoot mounts the container's root where only we and the container see
-// it, and returns what unmounts it. The mounts would end with us anyway, but
-// later than our end can be seen.
-func mountRoot(cfg shim.Config) (release func(), err error) {
-	own, err := ownMounts()
-	if err != nil {
-		return nil, err
-	}
-	if own {
-		// What the host mounts later, as volumes, is to be seen here, and
-		// nothing of ours there.
-		if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SLAVE, ""); err != nil {
-			return nil, fmt.Errorf("make mounts our own: %w", err)
-		}
-	}
-	if cfg.Root == nil {
-		return func() {}, nil
-	}
-	if !own {
-		return nil, errors.New("mount root: the shim has no mount namespace of its own")
-	}
-	target := cfg.Bundle + "/" + shim.RootName
-	if err := os.Mkdir(target, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("mount root: %w", err)
-	}
-	if err := cfg.Root.Mount(target); err != nil {
-		return nil, fmt.Errorf("mount root: %w", err)
-	}
-	return func() {
-		if err := mount.Unmount(target); err != nil {
-			complain("%v", err)
-		}
-	}, nil
-}
-
-// ownMounts reports whether our mount namespace is another than our parent's.
-func ownMounts() (bool, error) {
-	ours, err := os.Readlink("/proc/self/ns/mnt")
-	if err != nil {
-		return false, fmt.Errorf("look at mount namespace: %w", err)
-	}
-	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", os.Getppid()))
-	if err != nil {
-		return false, fmt.Errorf("look at the parent's mount namespace: %w", err)
-	}
-	return ours != theirs, nil
 }

@@ -28,6 +28,7 @@ type server struct {
 	listener int
 	peers    map[*peer]bool
 
+	mounted   string // where the root is; "" before
 	status    string
 	container *proc
 	execs     map[string]*proc
@@ -45,13 +46,26 @@ type server struct {
 }
 
 // create has the runtime make the container.
-func (s *server) create(reply func(wire.Fields, error)) {
+func (s *server) create(handed []int, reply func(wire.Fields, error)) {
 	if s.status != shim.StatusFresh {
+		scm.CloseAll(handed)
 		reply(nil, errdefs.New(errdefs.Conflict, "create container: it is %s", s.status))
 		return
 	}
+	var err error
+	if s.cfg.RootComes {
+		var root *os.File
+		if len(handed) > 0 {
+			root, handed = os.NewFile(uintptr(handed[0]), "root"), handed[1:]
+		}
+		err = s.mountRoot(root)
+	}
+	scm.CloseAll(handed)
 	p := s.container
-	files, err := p.open(s.cfg.Stdin)
+	var files stdio
+	if err == nil {
+		files, err = p.open(s.cfg.Stdin)
+	}
 	if err != nil {
 		reply(nil, fmt.Errorf("create container: %w", err))
 		s.leave()

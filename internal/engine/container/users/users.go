@@ -1,4 +1,5 @@
-package container
+// Package users finds out who a container's user is, in the container's root.
+package users
 
 import (
 	"errors"
@@ -7,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"lade/internal/errdefs"
 	"lade/internal/image/account"
@@ -18,9 +20,9 @@ import (
 // /etc/group: they may be made by anybody (CVE-2024-9676).
 const maxAccountFile = 1 << 20
 
-// mountedRoot opens the root directory of a container whose shim has mounted
+// MountedRoot opens the root directory of a container whose shim has mounted
 // it, in the shim's mount namespace.
-func mountedRoot(pid int, bundle string) (*os.File, error) {
+func MountedRoot(pid int, bundle string) (*os.File, error) {
 	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "root", bundle, shim.RootName))
 	if err != nil {
 		return nil, fmt.Errorf("look into the container's root: %w", err)
@@ -28,8 +30,8 @@ func mountedRoot(pid int, bundle string) (*os.File, error) {
 	return f, nil
 }
 
-// processRoot opens the root directory of a running process.
-func processRoot(pid int) (*os.File, error) {
+// ProcessRoot opens the root directory of a running process.
+func ProcessRoot(pid int) (*os.File, error) {
 	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(pid), "root"))
 	if err != nil {
 		return nil, fmt.Errorf("look into the container's root: %w", err)
@@ -44,7 +46,7 @@ func readAccounts(root *os.File) (account.Files, error) {
 	var f account.Files
 	for path, to := range map[string]*[]byte{"etc/passwd": &f.Passwd, "etc/group": &f.Group} {
 		data, err := inroot.ReadFile(root, path, maxAccountFile)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotDirectory(err) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
 			return account.Files{}, errdefs.With(errdefs.Invalid, fmt.Errorf("read the image's users: %w", err))
 		}
 		*to = data
@@ -52,8 +54,8 @@ func readAccounts(root *os.File) (account.Files, error) {
 	return f, nil
 }
 
-// resolveUser finds who a user string means in the root at root.
-func resolveUser(root *os.File, user string, groups []string) (account.Identity, error) {
+// Resolve finds who a user string means in the root at root.
+func Resolve(root *os.File, user string, groups []string) (account.Identity, error) {
 	u, err := account.ParseUser(user)
 	if err != nil {
 		return account.Identity{}, err
