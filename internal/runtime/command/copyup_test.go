@@ -108,4 +108,35 @@ read-only
 			t.Errorf("what does not fit: %q, %v", out, err)
 		}
 	})
+	t.Run("joined user namespace, and hooks", func(t *testing.T) {
+		m := newMachine(t, func(c *specs.Spec) {
+			c.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+			c.Linux.Namespaces = append(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			c.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 65536}}
+			c.Linux.GIDMappings = c.Linux.UIDMappings
+			c.Mounts = append(c.Mounts,
+				specs.Mount{Destination: "/etc", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}},
+				specs.Mount{Destination: "/root", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}},
+			)
+		})
+		if err := os.WriteFile(filepath.Join(m.rootfs, "etc/one"), []byte("1"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("chown", "-hR", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		reachable(t, m.rootfs)
+		m.background("sleep", "1000")
+		pid, err := os.ReadFile(filepath.Join(m.bundle, "pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.configure(func(c *specs.Spec) {
+			c.Linux.Namespaces[len(c.Linux.Namespaces)-1].Path = "/proc/" + string(pid) + "/ns/user"
+			c.Linux.CgroupsPath += "-2"
+		})
+		if got := m.sh("cat /etc/one; stat -c ' %u:%g' /etc/one"); got != "1 0:0\n" {
+			t.Errorf("got %q", got)
+		}
+	})
 }
