@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"lade/internal/ident"
 )
 
 // Listen returns a listener on a new Unix socket at path, in place of one that
@@ -21,8 +21,12 @@ import (
 // the listener removes it.
 func Listen(path string) (net.Listener, error) {
 	// A socket is made with the mode that the umask leaves, and the umask is
-	// the whole process's. So it gets its mode under a name of its own.
-	tmp := filepath.Join(filepath.Dir(path), "."+ident.Short(ident.New()))
+	// the whole process's. So it gets its mode under another name: always the
+	// same, so that what a process left that died here is replaced.
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
