@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-
 )
 
 // Listen returns a listener on a new Unix socket at path, in place of one that
