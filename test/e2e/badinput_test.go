@@ -54,12 +54,7 @@ func TestBadInput(t *testing.T) {
 	if ids := h.must("ps", "-aq"); ids != "" {
 		t.Errorf("containers were left: %s", ids)
 	}
-	after := h.settled(before)
-	for _, kind := range []string{"mounts", "cgroups", "links", "processes"} {
-		if len(after[kind]) != len(before[kind]) {
-			t.Errorf("%s: %q, before: %q", kind, after[kind], before[kind])
-		}
-	}
+	h.checkLeft(before)
 }
 
 // TestBadRegistry pulls from registries that lie.

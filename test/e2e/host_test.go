@@ -74,6 +74,7 @@ func newHost(t *testing.T) *host {
 	h.env = append(os.Environ(), "LADE_DATA_ROOT="+dir+"/d", "LADE_STATE_DIR="+dir+"/s", "LADE_HOST=unix://"+dir+"/s/lade.sock", "NO_COLOR=1")
 	t.Cleanup(func() {
 		h.removeContainers()
+		h.settled(nil)
 		h.stopEngine()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)

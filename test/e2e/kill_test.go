@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // TestKilledEngine kills the engine at random moments while containers print
@@ -67,12 +65,7 @@ echo last $i; exit $((n + 10))`
 	if left := strings.Fields(h.must("ps", "-aq")); len(left) > 0 {
 		h.must(append([]string{"rm", "-f"}, left...)...)
 	}
-	after := h.settled(before)
-	for _, kind := range []string{"mounts", "cgroups", "links", "rules", "processes", "files"} {
-		if diff := cmp.Diff(before[kind], after[kind]); diff != "" {
-			t.Errorf("%s are not as before (-before +after):\n%s", kind, diff)
-		}
-	}
+	h.checkLeft(before)
 }
 
 // checkNumbered checks that log holds "line 0" to "line N-1" and "last N".
