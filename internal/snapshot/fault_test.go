@@ -60,7 +60,7 @@ const killEnv = "LADE_TEST_UNPACK_IN"
 func TestKilledProcess(t *testing.T) {
 	dir, kind, ok := strings.Cut(os.Getenv(killEnv), ",")
 	if !ok {
-		t.Skip("only for TestKill")
+		return // only TestKill starts it
 	}
 	s := open(t, dir, mount.LayerKind(kind))
 	id, _ := os.LookupEnv(killEnv + "_ID")

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -118,7 +120,7 @@ func busybox(root string) error {
 		return err
 	}
 	for _, name := range []string{"true", "sh", "sleep", "echo", "cat"} {
-		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil {
+		if err := os.Symlink("busybox", filepath.Join(root, "bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
