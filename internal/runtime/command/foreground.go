@@ -26,15 +26,16 @@ func (a *app) foreground(ctx context.Context, socket string, remove bool, start 
 		}
 		console = t.theirs
 	}
+	// Before the start: the program may be running, and be known to run, before
+	// start returns, and a signal for it must not end the runtime. Notify costs
+	// two switches of threads for each: only those that are worth passing on.
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
 	p, err := start(console)
 	if err != nil {
 		return err
 	}
 	defer p.Child.Close()
-	// Notify costs two switches of threads for each signal: only those that
-	// are worth passing on, and only while the child is busy by itself.
-	signals := make(chan os.Signal, 32)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
 	if err := p.Executed(ctx); err != nil {
 		return err
 	}
