@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/runtime/plan/mountopt"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -14,15 +16,15 @@ import (
 // was resolved inside the root, and a file system that is attached nowhere
 // yet. So the runtime takes no path of the container, and what it writes to is
 // out of the container's reach until it is done.
-func (b *builder) copyUp(i int, o mountOptions) {
-	label := field("mounts", i) + ": tmpcopyup"
+func (b *builder) copyUp(i int, o mountopt.Options) {
+	label := step.Field("mounts", i) + ": tmpcopyup"
 	dest := b.cfg.Mounts[i].Destination
 	for _, s := range []program.Slot{placeFD, mntFD} {
-		b.add(why(say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(program.Sync), program.FDMessage(s, "d"), program.Named(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL")}}, "hand "+dest+" to the runtime"), label))
+		b.add(step.Why(step.Say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(program.Sync), program.FDMessage(s, "d"), program.Named(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL")}}, "hand "+dest+" to the runtime"), label))
 	}
 	b.await("the runtime copies what is at " + dest)
 	has := func(keys ...string) bool {
-		return slices.ContainsFunc(o.data, func(s string) bool {
+		return slices.ContainsFunc(o.Data, func(s string) bool {
 			key, _, _ := strings.Cut(s, "=")
 			return slices.Contains(keys, key)
 		})
@@ -36,7 +38,7 @@ func (b *builder) copyUp(i int, o mountOptions) {
 	}
 	step := program.Step{
 		Call: "copy_up", Why: label, Say: "copy what is at " + dest + " up to the tmpfs there",
-		Args: []program.Arg{program.FD(program.Sync), program.Flags(keep, statFlags)},
+		Args: []program.Arg{program.FD(program.Sync), program.Flags(keep, step.StatFlags)},
 	}
 	release := program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the copy is made"}
 	b.copies = append(b.copies, step, release)

@@ -10,6 +10,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/runtime/plan/mountopt"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -33,7 +35,7 @@ var defaultLinks = [][2]string{
 func (b *builder) ownDev() bool {
 	for i := range b.cfg.Mounts {
 		m := &b.cfg.Mounts[i]
-		if o, err := parseOptions(i, m); err == nil && o.bind && path.Clean(m.Destination) == "/dev" {
+		if o, err := mountopt.Parse(i, m); err == nil && o.Bind && path.Clean(m.Destination) == "/dev" {
 			return false
 		}
 	}
@@ -46,13 +48,13 @@ func (b *builder) devices() {
 	if !b.ownDev() {
 		return
 	}
-	open := openat2(rootFD, "/dev", cloexecPath|unix.O_DIRECTORY, inRoot, devFD)
+	open := step.Openat2(rootFD, "/dev", step.PathOnly|unix.O_DIRECTORY, step.InRoot, devFD)
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
 	open.Else = []program.Step{
 		{Call: "mkdirat", Args: []program.Arg{program.FD(rootFD), program.String("dev"), program.Octal(0o755)}, Tolerate: []syscall.Errno{syscall.EEXIST}},
-		openat2(rootFD, "/dev", cloexecPath|unix.O_DIRECTORY, inRoot, devFD),
+		step.Openat2(rootFD, "/dev", step.PathOnly|unix.O_DIRECTORY, step.InRoot, devFD),
 	}
-	b.add(say(open, "find /dev in the root"))
+	b.add(step.Say(open, "find /dev in the root"))
 	given := map[string]bool{}
 	for i := range b.cfg.Linux.Devices {
 		given[path.Clean(b.cfg.Linux.Devices[i].Path)] = true
@@ -89,7 +91,7 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 	default:
 		mode |= unix.S_IFCHR
 	}
-	label := field("linux.devices", i)
+	label := step.Field("linux.devices", i)
 	b.device(d.Path, mode, int(unix.Mkdev(uint32(d.Major), uint32(d.Minor))), label)
 	if d.UID == nil && d.GID == nil || b.userNS {
 		return
@@ -103,9 +105,9 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 	}
 	if uid != 0 || gid != 0 {
 		b.add(
-			openat2(rootFD, d.Path, cloexecPath, inRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
-			program.Step{Call: "fchownat", Args: []program.Arg{program.FD(placeFD), program.String(""), program.Int(uid), program.Int(gid), program.Flags(unix.AT_EMPTY_PATH, atFlags)}, Why: label},
-			closeFD(placeFD),
+			step.Openat2(rootFD, d.Path, step.PathOnly, step.InRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
+			program.Step{Call: "fchownat", Args: []program.Arg{program.FD(placeFD), program.String(""), program.Int(uid), program.Int(gid), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags)}, Why: label},
+			step.Close(placeFD),
 		)
 	}
 }
@@ -114,16 +116,16 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 // namespace, binds the host's.
 func (b *builder) device(name string, mode uint32, dev int, label string) {
 	if b.userNS {
-		b.add(why(say(cloneTree(program.CWD(), name, false, mntFD), "open the host's "+name), label+"; a user namespace may not make devices"))
-		b.place(name, false, inRoot, label)
-		b.add(say(attach(mntFD), "bind the host's "+name), closeFD(placeFD), closeFD(mntFD))
+		b.add(step.Why(step.Say(step.CloneTree(program.CWD(), name, false, mntFD), "open the host's "+name), label+"; a user namespace may not make devices"))
+		b.place(name, false, step.InRoot, label)
+		b.add(step.Say(step.Attach(mntFD, placeFD), "bind the host's "+name), step.Close(placeFD), step.Close(mntFD))
 		return
 	}
 	dir, base := devFD, strings.TrimPrefix(path.Clean(name), "/dev/")
 	if strings.Contains(base, "/") {
 		// Its directory is made as that of a mount would be.
 		dir = placeFD
-		b.place(path.Dir(path.Clean(name)), true, inRoot, label)
+		b.place(path.Dir(path.Clean(name)), true, step.InRoot, label)
 		base = path.Base(name)
 	}
 	b.add(program.Step{
@@ -131,7 +133,7 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: label, Say: "make the device " + name,
 	})
 	if dir == placeFD {
-		b.add(closeFD(placeFD))
+		b.add(step.Close(placeFD))
 	}
 }
 
@@ -147,7 +149,7 @@ func (b *builder) terminal() {
 	if b.hasDevpts() && !b.entering {
 		dir, name = ptsFD, "ptmx"
 	}
-	b.add(why(say(openat2(dir, name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, inRoot, master), "open a pseudo terminal of the container's devpts"), "process.terminal"))
+	b.add(step.Why(step.Say(step.Openat2(dir, name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, step.InRoot, master), "open a pseudo terminal of the container's devpts"), "process.terminal"))
 	if dir == rootFD {
 		// Whatever else stands there in the image is refused (CVE-2025-52565).
 		b.do("process.terminal: it is on a devpts", "fstatfs", program.FD(master), program.Buffer("statfs", 120))
@@ -155,27 +157,27 @@ func (b *builder) terminal() {
 	}
 	b.add(
 		program.Step{Call: "ioctl", Args: []program.Arg{program.FD(master), program.Named(unix.TIOCSPTLCK, "TIOCSPTLCK"), zero}},
-		program.Step{Call: "ioctl", Yield: slave, Args: []program.Arg{program.FD(master), program.Named(unix.TIOCGPTPEER, "TIOCGPTPEER"), program.Flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, openFlags)}, Why: "by descriptor: no name can be in the way"},
+		program.Step{Call: "ioctl", Yield: slave, Args: []program.Arg{program.FD(master), program.Named(unix.TIOCGPTPEER, "TIOCGPTPEER"), program.Flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, step.OpenFlags)}, Why: "by descriptor: no name can be in the way"},
 	)
 	if s := b.proc.ConsoleSize; s != nil {
 		size := []byte{byte(s.Height), byte(s.Height >> 8), byte(s.Width), byte(s.Width >> 8), 0, 0, 0, 0}
 		b.do("process.consoleSize", "ioctl", program.FD(slave), program.Named(unix.TIOCSWINSZ, "TIOCSWINSZ"), program.Bytes(size, fmt.Sprintf("%d rows, %d columns", s.Height, s.Width)))
 	}
 	if u := b.proc.User.UID; u != 0 {
-		b.do("process.user owns its terminal", "fchownat", program.FD(slave), program.String(""), program.Int(u), program.Int(int32(-1)), program.Flags(unix.AT_EMPTY_PATH, atFlags))
+		b.do("process.user owns its terminal", "fchownat", program.FD(slave), program.String(""), program.Int(u), program.Int(int32(-1)), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags))
 	}
 	if !b.entering {
 		b.console(slave)
 	}
 	b.add(
-		say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(Console), program.FDMessage(master, "/dev/ptmx"), program.Int(0)}, Why: "process.terminal: the console socket gets the master"}, "send the terminal to the console socket"),
-		closeFD(Console), closeFD(master),
+		step.Say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(Console), program.FDMessage(master, "/dev/ptmx"), program.Int(0)}, Why: "process.terminal: the console socket gets the master"}, "send the terminal to the console socket"),
+		step.Close(Console), step.Close(master),
 		program.Step{Call: "ioctl", Args: []program.Arg{program.FD(slave), program.Named(unix.TIOCSCTTY, "TIOCSCTTY"), program.Int(0)}, Why: "process.terminal: the controlling terminal"},
 	)
 	for fd := range 3 {
 		b.do("process.terminal", "dup3", program.FD(slave), program.Int(fd), program.Int(0))
 	}
-	b.add(closeFD(slave))
+	b.add(step.Close(slave))
 }
 
 // console binds the terminal over /dev/console.
@@ -185,9 +187,9 @@ func (b *builder) console(slave program.Slot) {
 	}
 	b.add(
 		program.Step{Call: "mknodat", Args: []program.Arg{program.FD(devFD), program.String("console"), program.Octal(unix.S_IFREG | 0o600), program.Int(0)}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "process.terminal: /dev/console"},
-		openat2(devFD, "console", cloexecPath|unix.O_NOFOLLOW, inRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
-		why(cloneTree(program.FD(slave), "", false, mntFD), "the terminal itself, never a path (CVE-2025-52565)"),
-		say(attach(mntFD), "bind the terminal over /dev/console"),
-		closeFD(mntFD), closeFD(placeFD),
+		step.Openat2(devFD, "console", step.PathOnly|unix.O_NOFOLLOW, step.InRoot|unix.RESOLVE_NO_SYMLINKS, placeFD),
+		step.Why(step.CloneTree(program.FD(slave), "", false, mntFD), "the terminal itself, never a path (CVE-2025-52565)"),
+		step.Say(step.Attach(mntFD, placeFD), "bind the terminal over /dev/console"),
+		step.Close(mntFD), step.Close(placeFD),
 	)
 }

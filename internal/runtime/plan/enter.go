@@ -8,6 +8,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -39,15 +40,15 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	p := &b.prog
 	p.Name = "exec in " + in.ID
 	b.prologue()
-	if err := b.affinity("initial", func(a *specs.CPUAffinity) string { return a.Initial }); err != nil {
+	if err := b.affinity(false); err != nil {
 		return nil, err
 	}
 	b.meet()
 	b.enterNamespaces()
 	if b.proc.Terminal {
-		b.add(program.Step{Call: "openat", Yield: rootFD, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(cloexecPath|unix.O_DIRECTORY, openFlags), program.Int(0)}})
+		b.add(program.Step{Call: "openat", Yield: rootFD, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0)}})
 		b.terminal()
-		b.add(closeFD(rootFD))
+		b.add(step.Close(rootFD))
 	}
 	if err := b.process(); err != nil {
 		return nil, err
@@ -57,10 +58,10 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 		flags = unix.CLONE_INTO_CGROUP
 		p.Before = append(p.Before, program.Step{
 			Call: "openat", Yield: Cgroup, Why: "the child is born in its cgroup",
-			Args: []program.Arg{program.CWD(), program.String(dir), program.Flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, openFlags), program.Int(0)},
+			Args: []program.Arg{program.CWD(), program.String(dir), program.Flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
 		})
 	}
-	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, cloneFlags)}}
+	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, step.CloneFlags)}}
 	p.Beside = append(b.score(), program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"})
 	p.Child = b.steps
 	return p, nil
@@ -74,11 +75,11 @@ func (b *builder) enterNamespaces() {
 	}
 	if all&unix.CLONE_NEWPID != 0 {
 		b.prog.Before = append(b.prog.Before, program.Step{Call: "setns", Why: "the container's pid namespace, for the child", Args: []program.Arg{
-			program.FD(Init), program.Flags(unix.CLONE_NEWPID, cloneFlags),
+			program.FD(Init), program.Flags(unix.CLONE_NEWPID, step.CloneFlags),
 		}})
 	}
 	if rest := all &^ unix.CLONE_NEWPID; rest != 0 {
-		b.do("the container's namespaces", "setns", program.FD(Init), program.Flags(rest, cloneFlags))
+		b.do("the container's namespaces", "setns", program.FD(Init), program.Flags(rest, step.CloneFlags))
 	}
 	if b.userNS {
 		b.becomeRoot()
@@ -117,8 +118,8 @@ func Hook(in Input, kind string, h *specs.Hook) (*program.Program, error) {
 	if len(args) == 0 {
 		args = []string{h.Path}
 	}
-	b.add(say(program.Step{Call: "execve", Args: []program.Arg{program.String(h.Path), program.Strings(args), program.Strings(h.Env)}, Why: "hooks." + kind}, "execute the hook "+h.Path))
-	b.prog.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(0, cloneFlags)}}
+	b.add(step.Say(program.Step{Call: "execve", Args: []program.Arg{program.String(h.Path), program.Strings(args), program.Strings(h.Env)}, Why: "hooks." + kind}, "execute the hook "+h.Path))
+	b.prog.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(0, step.CloneFlags)}}
 	b.prog.Child = b.steps
 	return &b.prog, nil
 }

@@ -8,12 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/mountopt"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
 // checkIDMap refuses a mapped mount for which there is no mapping.
-func (b *builder) checkIDMap(i int, m *specs.Mount, o mountOptions) error {
-	if !o.idmap {
+func (b *builder) checkIDMap(i int, m *specs.Mount, o mountopt.Options) error {
+	if !o.IDMap {
 		return nil
 	}
 	uids, gids := b.idMappings(m)
@@ -34,8 +36,8 @@ func (b *builder) idMappings(m *specs.Mount) (uids, gids []specs.LinuxIDMapping)
 // idmap are the runtime's steps that show a tree with mapped ids. The kernel
 // is told a mapping by a user namespace that has it; mounts with the same one
 // share it. made holds the namespaces that earlier steps yielded.
-func (b *builder) idmap(i int, m *specs.Mount, o mountOptions, tree program.Slot, made map[string]program.Slot) []program.Step {
-	if !o.idmap {
+func (b *builder) idmap(i int, m *specs.Mount, o mountopt.Options, tree program.Slot, made map[string]program.Slot) []program.Step {
+	if !o.IDMap {
 		return nil
 	}
 	uids, gids := b.idMappings(m)
@@ -51,12 +53,12 @@ func (b *builder) idmap(i int, m *specs.Mount, o mountOptions, tree program.Slot
 		})
 	}
 	flags := uint64(unix.AT_EMPTY_PATH)
-	if o.idmapRec {
+	if o.IDMapRec {
 		flags |= unix.AT_RECURSIVE
 	}
 	return append(steps, program.Step{
-		Call: "idmap_mount", Why: field("mounts", i) + ": idmap", Say: "map the ids of the mount at " + m.Destination,
-		Args: []program.Arg{program.FD(tree), program.FD(ns), program.Flags(flags, atFlags)},
+		Call: "idmap_mount", Why: step.Field("mounts", i) + ": idmap", Say: "map the ids of the mount at " + m.Destination,
+		Args: []program.Arg{program.FD(tree), program.FD(ns), program.Flags(flags, step.AtFlags)},
 	})
 }
 

@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/mountopt"
+	"lade/internal/runtime/plan/step"
+	"lade/internal/runtime/plan/sysctl"
 	"lade/internal/runtime/program"
 )
 
@@ -56,10 +59,10 @@ func (b *builder) root() error {
 
 // rootMount cuts the mounts off from the host's and makes the root a mount.
 func (b *builder) rootMount() error {
-	flag, _, _ := propagation("slave")
+	flag, _, _ := mountopt.Propagation("slave")
 	rec := true
 	if p := b.cfg.Linux.RootfsPropagation; p != "" {
-		f, r, ok := propagation(p)
+		f, r, ok := mountopt.Propagation(p)
 		if !ok {
 			return errdefs.New(errdefs.Invalid, "linux.rootfsPropagation: %q is not one of shared, slave, private and unbindable, nor these with an r in front", p)
 		}
@@ -73,18 +76,18 @@ func (b *builder) rootMount() error {
 	if rec {
 		flags |= unix.MS_REC
 	}
-	b.add(why(mount("", "/", flags), "linux.rootfsPropagation: no mount made here reaches the host"))
+	b.add(step.Why(step.Mount("", "/", flags), "linux.rootfsPropagation: no mount made here reaches the host"))
 	// The runtime opens the tree: the way to it may be closed to the user that
 	// the child is by now. It is put over the old root, a place that needs no
 	// way at all.
 	b.prog.Before = append(b.prog.Before,
-		why(say(cloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
-		why(setAttr(rootFD, 0, 0, flag, true), "no mount in the root reaches the host"),
-		why(setAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"),
+		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
+		step.Why(step.SetAttr(rootFD, 0, 0, flag, true), "no mount in the root reaches the host"),
+		step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"),
 	)
 	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
 		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
-		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, moveFlags),
+		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
 	}})
 	return nil
 }
@@ -94,7 +97,7 @@ func (b *builder) mounts() error {
 	proc := false
 	for i := range b.cfg.Mounts {
 		m := &b.cfg.Mounts[i]
-		o, err := parseOptions(i, m)
+		o, err := mountopt.Parse(i, m)
 		if err != nil {
 			return err
 		}
@@ -107,9 +110,9 @@ func (b *builder) mounts() error {
 			return err
 		}
 		switch {
-		case (m.Type == "cgroup" || m.Type == "cgroup2") && !o.bind:
+		case (m.Type == "cgroup" || m.Type == "cgroup2") && !o.Bind:
 			continue
-		case o.bind:
+		case o.Bind:
 			err = b.bind(i, m, o)
 		default:
 			if m.Type == "proc" {
@@ -122,24 +125,24 @@ func (b *builder) mounts() error {
 		}
 	}
 	if !proc && len(b.cfg.Linux.Sysctl) > 0 {
-		b.add(newFS("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, mntFD)...)
-		b.sysctls(mntFD)
-		b.add(closeFD(mntFD))
+		b.add(step.NewFS("proc", "proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, mntFD)...)
+		b.add(sysctl.Steps(mntFD, b.cfg.Linux.Sysctl)...)
+		b.add(step.Close(mntFD))
 	}
 	return nil
 }
 
 // checkProc refuses mounts over /proc that would let a container show the
 // runtime, or itself, a false one (CVE-2019-16884, CVE-2019-19921).
-func (b *builder) checkProc(i int, m *specs.Mount, o mountOptions) error {
+func (b *builder) checkProc(i int, m *specs.Mount, o mountopt.Options) error {
 	d := path.Clean(m.Destination)
 	rest, below := strings.CutPrefix(d, "/proc/")
 	switch {
-	case d == "/proc" && (m.Type == "proc" && !o.bind || o.bind && b.f.Sources[m.Source].Proc):
+	case d == "/proc" && (m.Type == "proc" && !o.Bind || o.Bind && b.f.Sources[m.Source].Proc):
 		return nil
-	case !below && d != "/proc", m.Type == "proc" && !o.bind:
+	case !below && d != "/proc", m.Type == "proc" && !o.Bind:
 		return nil
-	case below && o.bind && slices.Contains([]string{
+	case below && o.Bind && slices.Contains([]string{
 		"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo",
 		"sys/kernel/ns_last_pid", "sys/crypto/fips_enabled", "net/dev",
 	}, rest):
@@ -149,46 +152,46 @@ func (b *builder) checkProc(i int, m *specs.Mount, o mountOptions) error {
 }
 
 // fileSystem mounts a new file system.
-func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
+func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 	if m.Type == "" {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: %s has neither a type nor the option bind", i, m.Destination)
 	}
-	label := field("mounts", i) + ": " + m.Destination
-	attr := o.set | o.rset
+	label := step.Field("mounts", i) + ": " + m.Destination
+	attr := o.Set | o.RecSet
 	d := path.Clean(m.Destination)
-	if d == "/dev" || o.copyUp {
+	if d == "/dev" || o.CopyUp {
 		attr &^= unix.MOUNT_ATTR_RDONLY // it is yet to be filled
 	}
 	source := m.Source
 	if source == "" {
 		source = m.Type
 	}
-	if len(o.data) > 0 && slices.ContainsFunc(o.data, func(s string) bool { return len(s) > 255 }) {
+	if len(o.Data) > 0 && slices.ContainsFunc(o.Data, func(s string) bool { return len(s) > 255 }) {
 		return errdefs.New(errdefs.NotImplemented, "mounts[%d]: an option is longer than 255 bytes", i)
 	}
-	for k, s := range newFS(m.Type, source, o.data, attr, mntFD) {
+	for k, s := range step.NewFS(m.Type, source, o.Data, attr, mntFD) {
 		s.Say = "mount " + m.Type + " at " + m.Destination
 		if k == 0 {
 			s.Why = label
 		}
 		b.add(s)
 	}
-	resolve := uint64(inRoot)
+	resolve := uint64(step.InRoot)
 	if m.Type == "proc" || m.Type == "sysfs" {
 		// An image that has a link here has its reasons (CVE-2023-27561).
 		resolve |= unix.RESOLVE_NO_SYMLINKS
 	}
 	if m.Type == "proc" {
-		b.sysctls(mntFD)
+		b.add(sysctl.Steps(mntFD, b.cfg.Linux.Sysctl)...)
 	}
 	b.place(m.Destination, true, resolve, label)
-	if o.copyUp {
+	if o.CopyUp {
 		b.copyUp(i, o)
-		if o.readonly && d != "/dev" {
-			b.add(why(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), label+": ro"))
+		if o.Readonly && d != "/dev" {
+			b.add(step.Why(step.SetAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), label+": ro"))
 		}
 	}
-	b.add(say(attach(mntFD), "mount "+m.Type+" at "+m.Destination), closeFD(placeFD))
+	b.add(step.Say(step.Attach(mntFD, placeFD), "mount "+m.Type+" at "+m.Destination), step.Close(placeFD))
 	b.propagate(o)
 	switch d {
 	case "/dev/pts":
@@ -196,24 +199,24 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountOptions) error {
 			b.add(program.Step{Call: "fcntl", Yield: ptsFD, Args: []program.Arg{program.FD(mntFD), program.Named(unix.F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"), program.Int(3)}, Why: "process.terminal: the pseudo terminals are taken from this very mount"})
 		}
 	}
-	b.add(closeFD(mntFD))
+	b.add(step.Close(mntFD))
 	return nil
 }
 
 // propagate sets the propagation of the mount at hand.
-func (b *builder) propagate(o mountOptions) {
-	if o.propagation != 0 {
-		b.add(why(setAttr(mntFD, 0, 0, o.propagation, o.propagationRec), "mount propagation"))
+func (b *builder) propagate(o mountopt.Options) {
+	if o.Propagation != 0 {
+		b.add(step.Why(step.SetAttr(mntFD, 0, 0, o.Propagation, o.PropagationRec), "mount propagation"))
 	}
 }
 
 // bind attaches a copy of a mount of the host.
-func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
+func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 	src, ok := b.f.Sources[m.Source]
 	if !ok {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: the source %q is not known", i, m.Source)
 	}
-	label := field("mounts", i) + ": " + m.Destination
+	label := step.Field("mounts", i) + ": " + m.Destination
 	if err := b.checkIDMap(i, m, o); err != nil {
 		return err
 	}
@@ -222,15 +225,15 @@ func (b *builder) bind(i int, m *specs.Mount, o mountOptions) error {
 		fd = treeSlot(i)
 		b.binds = append(b.binds, i)
 	} else {
-		b.add(why(say(cloneTree(program.CWD(), m.Source, o.recursive, mntFD), "open the source "+m.Source+" of the mount at "+m.Destination), label))
+		b.add(step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, mntFD), "open the source "+m.Source+" of the mount at "+m.Destination), label))
 	}
 	b.add(b.bindAttributes(fd, o, m.Destination)...)
-	b.place(m.Destination, src.Dir, inRoot, label)
-	b.add(say(attach(fd), "mount "+m.Source+" at "+m.Destination), closeFD(placeFD))
-	if o.propagation != 0 {
-		b.add(why(setAttr(fd, 0, 0, o.propagation, o.propagationRec), "mount propagation"))
+	b.place(m.Destination, src.Dir, step.InRoot, label)
+	b.add(step.Say(step.Attach(fd, placeFD), "mount "+m.Source+" at "+m.Destination), step.Close(placeFD))
+	if o.Propagation != 0 {
+		b.add(step.Why(step.SetAttr(fd, 0, 0, o.Propagation, o.PropagationRec), "mount propagation"))
 	}
-	b.add(closeFD(fd))
+	b.add(step.Close(fd))
 	return nil
 }
 
@@ -239,14 +242,14 @@ func treeSlot(i int) program.Slot { return program.Slot("tree" + strconv.Itoa(i)
 // bindAttributes sets what the options ask for on a tree that is not attached
 // yet. Options that take an attribute away count for recursive ones only: a
 // bind mount never makes writable what the host has read-only.
-func (b *builder) bindAttributes(fd program.Slot, o mountOptions, dest string) []program.Step {
+func (b *builder) bindAttributes(fd program.Slot, o mountopt.Options, dest string) []program.Step {
 	var steps []program.Step
-	if set := o.set; set != 0 || o.clear&unix.MOUNT_ATTR__ATIME != 0 {
-		clear := o.clear & unix.MOUNT_ATTR__ATIME
-		steps = append(steps, say(setAttr(fd, set, clear, 0, false), "set the options of the mount at "+dest))
+	if set := o.Set; set != 0 || o.Clear&unix.MOUNT_ATTR__ATIME != 0 {
+		clear := o.Clear & unix.MOUNT_ATTR__ATIME
+		steps = append(steps, step.Say(step.SetAttr(fd, set, clear, 0, false), "set the options of the mount at "+dest))
 	}
-	if o.rset != 0 || o.rclear != 0 {
-		steps = append(steps, say(setAttr(fd, o.rset, o.rclear, 0, true), "set the recursive options of the mount at "+dest))
+	if o.RecSet != 0 || o.RecClear != 0 {
+		steps = append(steps, step.Say(step.SetAttr(fd, o.RecSet, o.RecClear, 0, true), "set the recursive options of the mount at "+dest))
 	}
 	return steps
 }
@@ -254,8 +257,8 @@ func (b *builder) bindAttributes(fd program.Slot, o mountOptions, dest string) [
 // opensInRuntime reports whether the runtime must open a bind's source: in a
 // user namespace the child may not even be able to see it, and an idmapped
 // mount takes privileges over the file system.
-func (b *builder) opensInRuntime(o mountOptions) bool {
-	return b.userNS || o.idmap
+func (b *builder) opensInRuntime(o mountopt.Options) bool {
+	return b.userNS || o.IDMap
 }
 
 // openTrees are the steps of the runtime that open sources for the child.
@@ -264,11 +267,11 @@ func (b *builder) openTrees() []program.Step {
 	made := map[string]program.Slot{}
 	for _, i := range b.binds {
 		m := &b.cfg.Mounts[i]
-		o, _ := parseOptions(i, m) // it went well before
+		o, _ := mountopt.Parse(i, m) // it went well before
 		fd := treeSlot(i)
 		steps = append(steps,
-			why(say(cloneTree(program.CWD(), m.Source, o.recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), field("mounts", i)),
-			why(setAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"),
+			step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), step.Field("mounts", i)),
+			step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"),
 		)
 		steps = append(steps, b.idmap(i, m, o, fd, made)...)
 	}
@@ -279,7 +282,7 @@ func (b *builder) openTrees() []program.Step {
 // way is made: each name in the directory that was resolved before it, so that
 // nobody can swap one for a link to elsewhere (CVE-2021-30465, CVE-2024-45310).
 func (b *builder) place(dest string, dir bool, resolve uint64, label string) {
-	open := openat2(rootFD, dest, cloexecPath, resolve, placeFD)
+	open := step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD)
 	open.Why = label
 	open.Say = "find " + dest + " in the root"
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
@@ -298,7 +301,7 @@ func makePath(dest string, dir bool, resolve uint64) []program.Step {
 		parent := rootFD
 		if k > 0 {
 			parent = up
-			steps = append(steps, openat2(rootFD, path.Join(parts[:k]...), cloexecPath|unix.O_DIRECTORY, resolve, up))
+			steps = append(steps, step.Openat2(rootFD, path.Join(parts[:k]...), step.PathOnly|unix.O_DIRECTORY, resolve, up))
 		}
 		make := program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(parent), program.String(name), program.Octal(0o755)}, Tolerate: []syscall.Errno{syscall.EEXIST}}
 		if last && !dir {
@@ -307,8 +310,8 @@ func makePath(dest string, dir bool, resolve uint64) []program.Step {
 		make.Say = "make " + dest + " in the root"
 		steps = append(steps, make)
 		if k > 0 {
-			steps = append(steps, closeFD(up))
+			steps = append(steps, step.Close(up))
 		}
 	}
-	return append(steps, say(openat2(rootFD, dest, cloexecPath, resolve, placeFD), "find "+dest+" in the root"))
+	return append(steps, step.Say(step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD), "find "+dest+" in the root"))
 }

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/step"
+	"lade/internal/runtime/plan/sysctl"
 	"lade/internal/runtime/program"
 )
 
@@ -85,12 +87,12 @@ func (b *builder) isolated(flag uint64) bool {
 
 // prologue are the child's first steps, wherever it goes.
 func (b *builder) prologue() {
-	mask := program.Struct(words(0), func() string { return "empty" })
+	mask := program.Struct(step.Words(0), func() string { return "empty" })
 	b.do("whoever executes /proc/self/exe in a container gets no further (CVE-2019-5736)",
 		"fcntl", program.FD(program.Sync), program.Named(unix.F_GETFD, "F_GETFD"))
 	b.add(
-		why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"),
-		prctl("PR_SET_NAME", unix.PR_SET_NAME, program.String("lade:init")),
+		step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"),
+		step.Prctl("PR_SET_NAME", unix.PR_SET_NAME, program.String("lade:init")),
 	)
 	b.do("the runtime had them blocked", "rt_sigprocmask", program.Named(unix.SIG_SETMASK, "SIG_SETMASK"), mask, program.Int(0), program.Int(8))
 	b.do("a session of its own", "setsid")
@@ -106,7 +108,7 @@ func (b *builder) userNamespace() {
 	b.meet()
 	b.becomeRoot()
 	if b.newNS&unix.CLONE_NEWIPC != 0 {
-		b.do("linux.namespaces: ipc; its mqueue belongs to who makes it, who is root only now", "unshare", program.Flags(unix.CLONE_NEWIPC, cloneFlags))
+		b.do("linux.namespaces: ipc; its mqueue belongs to who makes it, who is root only now", "unshare", program.Flags(unix.CLONE_NEWIPC, step.CloneFlags))
 	}
 }
 
@@ -114,13 +116,13 @@ func (b *builder) userNamespace() {
 func (b *builder) becomeRoot() {
 	if len(b.cfg.Linux.GIDMappings) > 0 || b.joins[unix.CLONE_NEWUSER] != "" || b.entering {
 		b.add(
-			why(tolerate(program.Step{Call: "setgroups", Args: []program.Arg{program.Int(0), program.Int(0)}}, syscall.EPERM), "the runtime's groups mean nothing here"),
+			step.Why(step.Tolerate(program.Step{Call: "setgroups", Args: []program.Arg{program.Int(0), program.Int(0)}}, syscall.EPERM), "the runtime's groups mean nothing here"),
 		)
 	}
 	zero := program.Int(0)
 	b.do("root of the user namespace", "setresgid", zero, zero, zero)
 	b.do("root of the user namespace", "setresuid", zero, zero, zero)
-	b.add(why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, zero), "a change of user may have undone it"))
+	b.add(step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, zero), "a change of user may have undone it"))
 }
 
 // ambient keeps the capabilities in a new user namespace over the execve of
@@ -130,7 +132,7 @@ func ambient() []program.Step {
 	const all = 1<<41 - 1
 	steps := []program.Step{capset(all, all, all, "execve must not take away what the user namespace gave")}
 	for c := range uint64(41) {
-		steps = append(steps, prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Int(c)))
+		steps = append(steps, step.Prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Int(c)))
 	}
 	return steps
 }
@@ -166,19 +168,19 @@ func (b *builder) joinV1(dir string) {
 	const fd program.Slot = "tasks"
 	b.add(
 		program.Step{Call: "openat", Yield: fd, Why: "linux.cgroupsPath", Args: []program.Arg{
-			program.CWD(), program.String(dir + "/tasks"), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, openFlags), program.Int(0),
+			program.CWD(), program.String(dir + "/tasks"), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0),
 		}},
 		program.Step{Call: "write", Why: "one that moves itself need not stop all others", Args: []program.Arg{
 			program.FD(fd), program.String("0"), program.Int(1),
 		}},
-		closeFD(fd),
+		step.Close(fd),
 	)
 }
 
 // cgroupNamespace is made after the cgroups are joined: they are its root.
 func (b *builder) cgroupNamespace() {
 	if b.newNS&unix.CLONE_NEWCGROUP != 0 {
-		b.do("linux.namespaces: cgroup; its root is where the child is now", "unshare", program.Flags(unix.CLONE_NEWCGROUP, cloneFlags))
+		b.do("linux.namespaces: cgroup; its root is where the child is now", "unshare", program.Flags(unix.CLONE_NEWCGROUP, step.CloneFlags))
 	}
 }
 
@@ -201,12 +203,12 @@ func (b *builder) openJoins() {
 		}
 		b.prog.Before = append(b.prog.Before, program.Step{
 			Call: "openat", Yield: nsSlot(o.flag), Why: "linux.namespaces: " + string(o.kind),
-			Args: []program.Arg{program.CWD(), program.String(path), program.Flags(unix.O_CLOEXEC, openFlags), program.Int(0)},
+			Args: []program.Arg{program.CWD(), program.String(path), program.Flags(unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
 		})
 		if o.flag == unix.CLONE_NEWPID {
 			b.prog.Before = append(b.prog.Before, program.Step{
 				Call: "setns", Why: "linux.namespaces: pid, for the child",
-				Args: []program.Arg{program.FD(nsSlot(o.flag)), program.Flags(o.flag, cloneFlags)},
+				Args: []program.Arg{program.FD(nsSlot(o.flag)), program.Flags(o.flag, step.CloneFlags)},
 			})
 		}
 	}
@@ -222,14 +224,14 @@ func (b *builder) joinNamespaces() {
 		if b.joins[o.flag] == "" || o.flag == unix.CLONE_NEWPID {
 			continue
 		}
-		b.do("linux.namespaces: "+string(o.kind), "setns", program.FD(nsSlot(o.flag)), program.Flags(o.flag, cloneFlags))
+		b.do("linux.namespaces: "+string(o.kind), "setns", program.FD(nsSlot(o.flag)), program.Flags(o.flag, step.CloneFlags))
 	}
 	if b.joins[unix.CLONE_NEWUSER] == "" {
 		return
 	}
 	b.becomeRoot()
 	if flags := b.newNS; flags != 0 {
-		b.do("new namespaces belong to the user namespace that was joined", "unshare", program.Flags(flags, cloneFlags))
+		b.do("new namespaces belong to the user namespace that was joined", "unshare", program.Flags(flags, step.CloneFlags))
 		if flags&unix.CLONE_NEWPID != 0 {
 			b.again()
 		}
@@ -240,7 +242,7 @@ func (b *builder) joinNamespaces() {
 // who unshared it. The runtime is the parent of both.
 func (b *builder) again() {
 	const pid program.Slot = "pid"
-	args := program.Struct(words(unix.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0), func() string { return names(unix.CLONE_PARENT, cloneFlags) })
+	args := program.Struct(step.Words(unix.CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0), func() string { return step.Names(unix.CLONE_PARENT, step.CloneFlags) })
 	b.do("the first process of the pid namespace", "clone3", args, program.Int(64))
 	b.steps[len(b.steps)-1].Yield = pid
 	b.add(program.Step{
@@ -253,7 +255,7 @@ func (b *builder) again() {
 	})
 	b.recloned = true
 	b.await("the record of the container is made")
-	b.add(why(prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
+	b.add(step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
 }
 
 // networkUp brings up lo in a new network namespace.
@@ -270,7 +272,7 @@ func (b *builder) networkUp() {
 		program.Step{Call: "ioctl", Why: "linux.namespaces: network; lo is up in a new one", Args: []program.Arg{
 			program.FD(sock), program.Named(unix.SIOCSIFFLAGS, "SIOCSIFFLAGS"), program.Bytes(ifreq, "lo, IFF_UP"),
 		}},
-		closeFD(sock),
+		step.Close(sock),
 	)
 }
 
@@ -358,4 +360,19 @@ func (b *builder) hookStop() {
 // engines still use.
 func prestart(h *specs.Hooks) []specs.Hook {
 	return h.Prestart //nolint:staticcheck // see above
+}
+
+// checkSysctls lets through only what belongs to a namespace of the
+// container's own.
+func (b *builder) checkSysctls() error {
+	for key := range b.cfg.Linux.Sysctl {
+		ns, err := sysctl.Check(key)
+		if err == nil && !b.isolated(ns) {
+			err = errdefs.New(errdefs.Invalid, "sysctl %q is not allowed in the hosts %s namespace", key, strings.TrimPrefix(string(nsSlot(ns)), "ns-"))
+		}
+		if err != nil && !b.in.Unchecked {
+			return err
+		}
+	}
+	return nil
 }

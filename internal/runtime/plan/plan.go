@@ -9,6 +9,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/capability"
 	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -172,12 +173,12 @@ func (b *builder) runtimeSide() {
 		flags |= unix.CLONE_INTO_CGROUP
 		p.Before = append(p.Before, program.Step{
 			Call: "openat", Yield: Cgroup, Why: "the child is born in its cgroup",
-			Args: []program.Arg{program.CWD(), program.String(dir), program.Flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, openFlags), program.Int(0)},
+			Args: []program.Arg{program.CWD(), program.String(dir), program.Flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
 		})
 	}
 	b.openJoins()
 	p.Before = append(p.Before, b.openTrees()...)
-	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, cloneFlags)}, Why: "linux.namespaces"}
+	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, step.CloneFlags)}, Why: "linux.namespaces"}
 	p.Beside = append(p.Beside, beside...)
 	p.Beside = append(p.Beside, b.mappings()...)
 	if b.recloned {

@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/capability"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -54,7 +55,7 @@ func (b *builder) process() error {
 	b.directory()
 	names := b.lookup()
 	if b.proc.NoNewPrivileges {
-		b.add(why(prctl("PR_SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Int(1)), "process.noNewPrivileges"))
+		b.add(step.Why(step.Prctl("PR_SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Int(1)), "process.noNewPrivileges"))
 	}
 	b.wait()
 	b.do("process.user.umask", "umask", program.Octal(b.umask()))
@@ -105,9 +106,9 @@ func (b *builder) limits() error {
 			hard, soft = have.Max, min(soft, have.Max)
 			label += fmt.Sprintf("; the runtime's own limit is %d", have.Max)
 		}
-		b.add(why(sayf(program.Step{Call: "prlimit64", Args: []program.Arg{
+		b.add(step.Why(step.Sayf(program.Step{Call: "prlimit64", Args: []program.Arg{
 			program.Int(0), program.Named(uint64(n), r.Type),
-			program.Struct(words(soft, hard), func() string { return fmt.Sprintf("soft %d, hard %d", soft, hard) }),
+			program.Struct(step.Words(soft, hard), func() string { return fmt.Sprintf("soft %d, hard %d", soft, hard) }),
 			program.Int(0),
 		}}, "set the resource limit %s to %d:%d", r.Type, soft, hard), label))
 	}
@@ -176,7 +177,7 @@ func (b *builder) bounding(keep capability.Set) {
 		if keep.Has(c) || !b.userNS && !b.f.Caps.Has(c) {
 			continue
 		}
-		s := prctl("PR_CAPBSET_DROP", unix.PR_CAPBSET_DROP, program.Named(uint64(c), capability.Name(c)))
+		s := step.Prctl("PR_CAPBSET_DROP", unix.PR_CAPBSET_DROP, program.Named(uint64(c), capability.Name(c)))
 		if first {
 			s.Why, first = "process.capabilities.bounding", false
 		}
@@ -187,7 +188,7 @@ func (b *builder) bounding(keep capability.Set) {
 // user takes on the process's ids; the capabilities stay for now.
 func (b *builder) user() {
 	u := b.proc.User
-	b.add(why(prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(1)), "the steps below still take capabilities"))
+	b.add(step.Why(step.Prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(1)), "the steps below still take capabilities"))
 	groups := make([]byte, 0, 4*len(u.AdditionalGids))
 	for _, g := range u.AdditionalGids {
 		groups = binary.LittleEndian.AppendUint32(groups, g)
@@ -201,18 +202,18 @@ func (b *builder) user() {
 		set.Tolerate = []syscall.Errno{syscall.EPERM} // where the namespace forbids setgroups
 	}
 	b.add(set)
-	b.add(sayf(program.Step{Call: "setresgid", Args: []program.Arg{program.Int(u.GID), program.Int(u.GID), program.Int(u.GID)}, Why: "process.user.gid"}, "become group %d", u.GID))
-	b.add(sayf(program.Step{Call: "setresuid", Args: []program.Arg{program.Int(u.UID), program.Int(u.UID), program.Int(u.UID)}, Why: "process.user.uid"}, "become user %d", u.UID))
-	b.add(prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(0)))
+	b.add(step.Sayf(program.Step{Call: "setresgid", Args: []program.Arg{program.Int(u.GID), program.Int(u.GID), program.Int(u.GID)}, Why: "process.user.gid"}, "become group %d", u.GID))
+	b.add(step.Sayf(program.Step{Call: "setresuid", Args: []program.Arg{program.Int(u.UID), program.Int(u.UID), program.Int(u.UID)}, Why: "process.user.uid"}, "become user %d", u.UID))
+	b.add(step.Prctl("PR_SET_KEEPCAPS", unix.PR_SET_KEEPCAPS, program.Int(0)))
 }
 
 // finalCaps leaves the process what the configuration gives it.
 func (b *builder) finalCaps(c capSets) {
 	b.add(capset(c.effective, c.permitted, c.inheritable, "process.capabilities"))
-	b.add(why(prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_CLEAR_ALL, "PR_CAP_AMBIENT_CLEAR_ALL")), "process.capabilities.ambient"))
+	b.add(step.Why(step.Prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_CLEAR_ALL, "PR_CAP_AMBIENT_CLEAR_ALL")), "process.capabilities.ambient"))
 	for n := range b.f.LastCap + 1 {
 		if c.ambient.Has(n) {
-			b.add(why(prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Named(uint64(n), capability.Name(n))), "process.capabilities.ambient"))
+			b.add(step.Why(step.Prctl("PR_CAP_AMBIENT", unix.PR_CAP_AMBIENT, program.Named(unix.PR_CAP_AMBIENT_RAISE, "PR_CAP_AMBIENT_RAISE"), program.Named(uint64(n), capability.Name(n))), "process.capabilities.ambient"))
 		}
 	}
 }
@@ -251,10 +252,10 @@ func setText(s capability.Set) string {
 func (b *builder) directory() {
 	const cwd, top program.Slot = "cwd", "top"
 	b.add(
-		program.Step{Call: "openat", Yield: top, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(cloexecPath|unix.O_DIRECTORY, openFlags), program.Int(0)}},
-		why(sayf(openat2(top, b.proc.Cwd, cloexecPath|unix.O_DIRECTORY, inRoot, cwd), "chdir to cwd (%q) set in config.json", b.proc.Cwd), "process.cwd; no link of /proc leads out (CVE-2024-21626)"),
-		sayf(program.Step{Call: "fchdir", Args: []program.Arg{program.FD(cwd)}, Why: "process.cwd"}, "chdir to cwd (%q) set in config.json", b.proc.Cwd),
-		closeFD(cwd), closeFD(top),
+		program.Step{Call: "openat", Yield: top, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0)}},
+		step.Why(step.Sayf(step.Openat2(top, b.proc.Cwd, step.PathOnly|unix.O_DIRECTORY, step.InRoot, cwd), "chdir to cwd (%q) set in config.json", b.proc.Cwd), "process.cwd; no link of /proc leads out (CVE-2024-21626)"),
+		step.Sayf(program.Step{Call: "fchdir", Args: []program.Arg{program.FD(cwd)}, Why: "process.cwd"}, "chdir to cwd (%q) set in config.json", b.proc.Cwd),
+		step.Close(cwd), step.Close(top),
 		program.Step{Call: "getcwd", Args: []program.Arg{program.Buffer("wd", 4096), program.Int(4096)}},
 		program.Step{Call: "check", Args: program.Check("wd", 0xff, '/', uint64(syscall.ENOENT)), Why: "a directory outside of the root has no name here", Say: "current working directory is outside of container mount namespace root -- possible container breakout detected"},
 	)
@@ -272,10 +273,10 @@ func (b *builder) umask() uint32 {
 func (b *builder) lookup() []string {
 	file := b.proc.Args[0]
 	access := func(p string) program.Step {
-		return program.Step{Call: "faccessat2", Args: []program.Arg{program.CWD(), program.String(p), program.Named(unix.X_OK, "X_OK"), program.Flags(unix.AT_EACCESS, atFlags)}, Why: "process.args[0]"}
+		return program.Step{Call: "faccessat2", Args: []program.Arg{program.CWD(), program.String(p), program.Named(unix.X_OK, "X_OK"), program.Flags(unix.AT_EACCESS, step.AtFlags)}, Why: "process.args[0]"}
 	}
 	if strings.Contains(file, "/") {
-		b.add(sayf(access(file), "exec: %q", file))
+		b.add(step.Sayf(access(file), "exec: %q", file))
 		return []string{file}
 	}
 	var names []string
@@ -291,7 +292,7 @@ func (b *builder) lookup() []string {
 	}
 	next := []program.Step{missing}
 	for _, p := range slices.Backward(names) {
-		s := tolerate(access(p), syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP)
+		s := step.Tolerate(access(p), syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP)
 		s.Else = next
 		next = []program.Step{s}
 	}
@@ -347,7 +348,7 @@ func (b *builder) wait() {
 	b.do("the container is created", "write", program.FD(program.Sync), program.Bytes([]byte{'c'}, "created"), program.Int(1))
 	b.add(
 		program.Step{Call: "accept4", Yield: program.Report, Args: []program.Arg{program.FD(Listen), program.Int(0), program.Int(0), program.Named(unix.SOCK_CLOEXEC, "SOCK_CLOEXEC")}, Why: "start connects; from here on it hears what goes wrong"},
-		closeFD(Listen), closeFD(program.Sync),
+		step.Close(Listen), step.Close(program.Sync),
 	)
 	b.do("start", "read", program.FD(program.Report), program.Buffer("started", 8), program.Int(1))
 	b.add(program.Step{Call: "check", Args: program.Check("started.len", ^uint64(0), 1, uint64(syscall.EPIPE)), Say: "start ended before it started the container"})

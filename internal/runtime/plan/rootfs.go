@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/mountopt"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -38,7 +40,7 @@ func (b *builder) protect() {
 		// The host's /dev/null, taken before the root is entered: one in the
 		// container could be anything (CVE-2025-31133).
 		open := program.Step{Call: "openat", Yield: nullFD, Why: "linux.maskedPaths: the host's own, never the container's (CVE-2025-31133)", Args: []program.Arg{
-			program.CWD(), program.String("/dev/null"), program.Flags(cloexecPath|unix.O_NOFOLLOW, openFlags), program.Int(0),
+			program.CWD(), program.String("/dev/null"), program.Flags(step.PathOnly|unix.O_NOFOLLOW, step.OpenFlags), program.Int(0),
 		}}
 		b.add(open)
 	}
@@ -46,10 +48,10 @@ func (b *builder) protect() {
 		b.mask(i, p)
 	}
 	if len(l.MaskedPaths) > 0 {
-		b.add(closeFD(nullFD))
+		b.add(step.Close(nullFD))
 	}
 	for i, p := range l.ReadonlyPaths {
-		b.add(b.readonlyPath(p, field("linux.readonlyPaths", i)))
+		b.add(b.readonlyPath(p, step.Field("linux.readonlyPaths", i)))
 	}
 }
 
@@ -57,31 +59,31 @@ func (b *builder) protect() {
 // directory. A path that does not exist need not be masked.
 func (b *builder) mask(i int, p string) {
 	cover := func(first ...program.Step) []program.Step {
-		return append(first, say(attach(mntFD), "mask "+p), closeFD(mntFD), closeFD(placeFD))
+		return append(first, step.Say(step.Attach(mntFD, placeFD), "mask "+p), step.Close(mntFD), step.Close(placeFD))
 	}
 	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-	file := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
+	file := step.Openat2(rootFD, p, step.PathOnly, step.InRoot, placeFD)
 	file.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
-	file.Then = cover(cloneTree(program.FD(nullFD), "", false, mntFD))
-	dir := openat2(rootFD, p, cloexecPath|unix.O_DIRECTORY, inRoot, placeFD)
-	dir.Why = field("linux.maskedPaths", i)
+	file.Then = cover(step.CloneTree(program.FD(nullFD), "", false, mntFD))
+	dir := step.Openat2(rootFD, p, step.PathOnly|unix.O_DIRECTORY, step.InRoot, placeFD)
+	dir.Why = step.Field("linux.maskedPaths", i)
 	dir.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
-	dir.Then = cover(newFS("tmpfs", "tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}, attr, mntFD)...)
+	dir.Then = cover(step.NewFS("tmpfs", "tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}, attr, mntFD)...)
 	dir.Else = []program.Step{file}
 	b.add(dir)
 }
 
 // readonlyPath lays a read-only copy of a part of the tree over itself.
 func (b *builder) readonlyPath(p, label string) program.Step {
-	open := openat2(rootFD, p, cloexecPath, inRoot, placeFD)
+	open := step.Openat2(rootFD, p, step.PathOnly, step.InRoot, placeFD)
 	open.Why = label
 	open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
 	open.Then = []program.Step{
-		cloneTree(program.FD(placeFD), "", true, mntFD),
-		say(setAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make "+p+" read-only"),
-		say(attach(mntFD), "make "+p+" read-only"),
-		closeFD(mntFD),
-		closeFD(placeFD),
+		step.CloneTree(program.FD(placeFD), "", true, mntFD),
+		step.Say(step.SetAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, true), "make "+p+" read-only"),
+		step.Say(step.Attach(mntFD, placeFD), "make "+p+" read-only"),
+		step.Close(mntFD),
+		step.Close(placeFD),
 	}
 	return open
 }
@@ -90,12 +92,12 @@ func (b *builder) readonlyPath(p, label string) program.Step {
 func (b *builder) readonlyDev() {
 	for i := range b.cfg.Mounts {
 		m := &b.cfg.Mounts[i]
-		o, err := parseOptions(i, m)
-		if err == nil && path.Clean(m.Destination) == "/dev" && !o.bind && o.readonly {
+		o, err := mountopt.Parse(i, m)
+		if err == nil && path.Clean(m.Destination) == "/dev" && !o.Bind && o.Readonly {
 			b.add(
-				openat2(rootFD, "/dev", cloexecPath, inRoot, placeFD),
-				why(setAttr(placeFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), field("mounts", i)+": ro"),
-				closeFD(placeFD),
+				step.Openat2(rootFD, "/dev", step.PathOnly, step.InRoot, placeFD),
+				step.Why(step.SetAttr(placeFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), step.Field("mounts", i)+": ro"),
+				step.Close(placeFD),
 			)
 		}
 	}
@@ -105,20 +107,20 @@ func (b *builder) readonlyDev() {
 func (b *builder) cgroupMounts() error {
 	for i := range b.cfg.Mounts {
 		m := &b.cfg.Mounts[i]
-		o, err := parseOptions(i, m)
+		o, err := mountopt.Parse(i, m)
 		if err != nil {
 			return err
 		}
-		if o.bind || m.Type != "cgroup" && m.Type != "cgroup2" {
+		if o.Bind || m.Type != "cgroup" && m.Type != "cgroup2" {
 			continue
 		}
-		label := field("mounts", i) + ": " + m.Destination
+		label := step.Field("mounts", i) + ": " + m.Destination
 		if b.f.Layout.Unified() || m.Type == "cgroup2" {
-			for _, s := range newFS("cgroup2", "cgroup", nil, o.set|o.rset, mntFD) {
-				b.add(why(say(s, "mount cgroup2 at "+m.Destination), label))
+			for _, s := range step.NewFS("cgroup2", "cgroup", nil, o.Set|o.RecSet, mntFD) {
+				b.add(step.Why(step.Say(s, "mount cgroup2 at "+m.Destination), label))
 			}
-			b.place(m.Destination, true, inRoot, label)
-			b.add(attach(mntFD), closeFD(placeFD), closeFD(mntFD))
+			b.place(m.Destination, true, step.InRoot, label)
+			b.add(step.Attach(mntFD, placeFD), step.Close(placeFD), step.Close(mntFD))
 			continue
 		}
 		b.cgroupV1(m, o, label)
@@ -129,14 +131,14 @@ func (b *builder) cgroupMounts() error {
 // cgroupV1 makes a tmpfs with one mount for each hierarchy: of the hierarchy
 // itself, where a cgroup namespace hides what is above the container, and of
 // the container's own directory otherwise.
-func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
+func (b *builder) cgroupV1(m *specs.Mount, o mountopt.Options, label string) {
 	const top program.Slot = "cgroups"
-	attr := o.set | o.rset
-	for _, s := range newFS("tmpfs", "tmpfs", []string{"mode=755"}, attr&^unix.MOUNT_ATTR_RDONLY, top) {
-		b.add(why(s, label))
+	attr := o.Set | o.RecSet
+	for _, s := range step.NewFS("tmpfs", "tmpfs", []string{"mode=755"}, attr&^unix.MOUNT_ATTR_RDONLY, top) {
+		b.add(step.Why(s, label))
 	}
-	b.place(m.Destination, true, inRoot, label)
-	b.add(say(attach(top), "mount the cgroups at "+m.Destination), closeFD(placeFD))
+	b.place(m.Destination, true, step.InRoot, label)
+	b.add(step.Say(step.Attach(top, placeFD), "mount the cgroups at "+m.Destination), step.Close(placeFD))
 	for _, h := range b.f.Layout.Hierarchies {
 		if h.V2 {
 			continue
@@ -157,15 +159,15 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 			} else if h.NoPrefix {
 				options = append(slices.Clone(options), "noprefix")
 			}
-			b.add(newFS("cgroup", "cgroup", options, attr, mntFD)...)
+			b.add(step.NewFS("cgroup", "cgroup", options, attr, mntFD)...)
 		} else {
-			b.add(cloneTree(program.CWD(), dir, false, mntFD), setAttr(mntFD, attr, 0, unix.MS_SLAVE, false))
+			b.add(step.CloneTree(program.CWD(), dir, false, mntFD), step.SetAttr(mntFD, attr, 0, unix.MS_SLAVE, false))
 		}
 		b.add(
 			program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(top), program.String(name), program.Octal(0o755)}},
-			openat2(top, name, cloexecPath, inRoot, placeFD),
-			say(attach(mntFD), "mount the cgroup of "+name+" at "+m.Destination),
-			closeFD(placeFD), closeFD(mntFD),
+			step.Openat2(top, name, step.PathOnly, step.InRoot, placeFD),
+			step.Say(step.Attach(mntFD, placeFD), "mount the cgroup of "+name+" at "+m.Destination),
+			step.Close(placeFD), step.Close(mntFD),
 		)
 		if strings.Contains(name, ",") {
 			for _, c := range h.Controllers {
@@ -174,9 +176,9 @@ func (b *builder) cgroupV1(m *specs.Mount, o mountOptions, label string) {
 		}
 	}
 	if attr&unix.MOUNT_ATTR_RDONLY != 0 {
-		b.add(setAttr(top, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
+		b.add(step.SetAttr(top, unix.MOUNT_ATTR_RDONLY, 0, 0, false))
 	}
-	b.add(closeFD(top))
+	b.add(step.Close(top))
 }
 
 // groupDir returns the container's directory in the hierarchy of a controller.
@@ -202,11 +204,11 @@ func (b *builder) namedDir(mount string) string {
 // workdir makes the working directory where the image has none.
 func (b *builder) workdir() {
 	if cwd := b.proc.Cwd; path.IsAbs(cwd) && path.Clean(cwd) != "/" {
-		open := openat2(rootFD, cwd, cloexecPath, inRoot, placeFD)
+		open := step.Openat2(rootFD, cwd, step.PathOnly, step.InRoot, placeFD)
 		open.Why = "process.cwd is made where it is missing"
 		// What is wrong with it besides, the process itself will find, as its user.
 		open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EACCES, syscall.EXDEV}
-		open.Else = makePath(cwd, true, inRoot)
+		open.Else = makePath(cwd, true, step.InRoot)
 		for i := range open.Else {
 			s := &open.Else[i]
 			s.Tolerate = []syscall.Errno{
@@ -215,7 +217,7 @@ func (b *builder) workdir() {
 			}
 		}
 		b.add(open)
-		b.add(why(tolerate(closeFD(placeFD), syscall.EBADF), "if there is one"))
+		b.add(step.Why(step.Tolerate(step.Close(placeFD), syscall.EBADF), "if there is one"))
 	}
 }
 
@@ -224,31 +226,31 @@ func (b *builder) enter() {
 	b.do("root.path", "fchdir", program.FD(rootFD))
 	if b.in.NoPivot {
 		b.add(
-			why(mount(".", "/", unix.MS_MOVE), "--no-pivot"),
+			step.Why(step.Mount(".", "/", unix.MS_MOVE), "--no-pivot"),
 			program.Step{Call: "chroot", Args: []program.Arg{program.String(".")}, Why: "--no-pivot"},
 		)
 	} else {
 		dot := program.String(".")
 		b.do("the old root comes to lie over the new one", "pivot_root", dot, dot)
 		b.add(
-			why(mount("", ".", unix.MS_SLAVE|unix.MS_REC), "taking the old root away must not reach the host"),
+			step.Why(step.Mount("", ".", unix.MS_SLAVE|unix.MS_REC), "taking the old root away must not reach the host"),
 			program.Step{Call: "umount2", Args: []program.Arg{dot, program.Named(unix.MNT_DETACH, "MNT_DETACH")}, Why: "nothing of the host is left"},
 		)
 	}
 	b.do("the directory is inside the root", "chdir", program.String("/"))
 	if p := b.cfg.Linux.RootfsPropagation; p != "" {
-		if f, rec, ok := propagation(p); ok && (f == unix.MS_SHARED || f == unix.MS_UNBINDABLE) {
+		if f, rec, ok := mountopt.Propagation(p); ok && (f == unix.MS_SHARED || f == unix.MS_UNBINDABLE) {
 			flags := f
 			if rec {
 				flags |= unix.MS_REC
 			}
-			b.add(why(mount("", "/", flags), "linux.rootfsPropagation"))
+			b.add(step.Why(step.Mount("", "/", flags), "linux.rootfsPropagation"))
 		}
 	}
 	if b.cfg.Root.Readonly {
-		b.add(why(setAttr(rootFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), "root.readonly"))
+		b.add(step.Why(step.SetAttr(rootFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), "root.readonly"))
 	}
-	b.add(closeFD(rootFD))
+	b.add(step.Close(rootFD))
 }
 
 // checkRoot refuses a configuration without a root.

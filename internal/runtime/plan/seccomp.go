@@ -7,6 +7,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/seccomp"
+	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
@@ -32,7 +33,7 @@ func (b *builder) seccomp() (*program.Step, error) {
 		Call: "seccomp", Why: "linux.seccomp", Say: "install the filter of linux.seccomp",
 		Args: []program.Arg{
 			program.Named(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"),
-			program.Flags(uint64(f.Flags), seccompFlags), program.Filter(insns),
+			program.Flags(uint64(f.Flags), step.SeccompFlags), program.Filter(insns),
 		},
 	}, nil
 }

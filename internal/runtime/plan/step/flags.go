@@ -1,4 +1,4 @@
-package plan
+package step
 
 import (
 	"golang.org/x/sys/unix"
@@ -8,7 +8,7 @@ import (
 
 // The names of the bits that programs print.
 var (
-	cloneFlags = &program.FlagNames{
+	CloneFlags = &program.FlagNames{
 		{Bits: unix.CLONE_NEWUSER, Name: "CLONE_NEWUSER"},
 		{Bits: unix.CLONE_NEWNS, Name: "CLONE_NEWNS"},
 		{Bits: unix.CLONE_NEWPID, Name: "CLONE_NEWPID"},
@@ -20,7 +20,7 @@ var (
 		{Bits: unix.CLONE_INTO_CGROUP, Name: "CLONE_INTO_CGROUP"},
 		{Bits: unix.CLONE_PARENT, Name: "CLONE_PARENT"},
 	}
-	openFlags = &program.FlagNames{
+	OpenFlags = &program.FlagNames{
 		{Bits: unix.O_PATH, Name: "O_PATH"},
 		{Bits: unix.O_DIRECTORY, Name: "O_DIRECTORY"},
 		{Bits: unix.O_NOFOLLOW, Name: "O_NOFOLLOW"},
@@ -30,32 +30,32 @@ var (
 		{Bits: unix.O_CREAT, Name: "O_CREAT"},
 		{Bits: unix.O_CLOEXEC, Name: "O_CLOEXEC"},
 	}
-	resolveFlags = &program.FlagNames{
+	ResolveFlags = &program.FlagNames{
 		{Bits: unix.RESOLVE_IN_ROOT, Name: "RESOLVE_IN_ROOT"},
 		{Bits: unix.RESOLVE_NO_MAGICLINKS, Name: "RESOLVE_NO_MAGICLINKS"},
 		{Bits: unix.RESOLVE_NO_SYMLINKS, Name: "RESOLVE_NO_SYMLINKS"},
 	}
-	treeFlags = &program.FlagNames{
+	TreeFlags = &program.FlagNames{
 		{Bits: unix.OPEN_TREE_CLONE, Name: "OPEN_TREE_CLONE"},
 		{Bits: unix.OPEN_TREE_CLOEXEC, Name: "OPEN_TREE_CLOEXEC"},
 		{Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"},
 		{Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"},
 	}
-	atFlags = &program.FlagNames{
+	AtFlags = &program.FlagNames{
 		{Bits: unix.AT_EMPTY_PATH, Name: "AT_EMPTY_PATH"},
 		{Bits: unix.AT_RECURSIVE, Name: "AT_RECURSIVE"},
 		{Bits: unix.AT_SYMLINK_NOFOLLOW, Name: "AT_SYMLINK_NOFOLLOW"},
 		{Bits: unix.AT_EACCESS, Name: "AT_EACCESS"},
 	}
-	// statFlags tell what a copy of a directory takes over.
-	statFlags = &program.FlagNames{
+	// StatFlags tell what a copy of a directory takes over.
+	StatFlags = &program.FlagNames{
 		{Bits: unix.STATX_MODE, Name: "mode"},
 		{Bits: unix.STATX_UID, Name: "owner"},
 	}
-	moveFlags = &program.FlagNames{
+	MoveFlags = &program.FlagNames{
 		{Bits: unix.MOVE_MOUNT_F_EMPTY_PATH, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Bits: unix.MOVE_MOUNT_T_EMPTY_PATH, Name: "MOVE_MOUNT_T_EMPTY_PATH"},
 	}
-	mountFlags = &program.FlagNames{
+	MountFlags = &program.FlagNames{
 		{Bits: unix.MS_BIND, Name: "MS_BIND"},
 		{Bits: unix.MS_REC, Name: "MS_REC"},
 		{Bits: unix.MS_SLAVE, Name: "MS_SLAVE"},
@@ -64,14 +64,14 @@ var (
 		{Bits: unix.MS_UNBINDABLE, Name: "MS_UNBINDABLE"},
 		{Bits: unix.MS_MOVE, Name: "MS_MOVE"},
 	}
-	seccompFlags = &program.FlagNames{
+	SeccompFlags = &program.FlagNames{
 		{Bits: unix.SECCOMP_FILTER_FLAG_TSYNC, Name: "TSYNC"},
 		{Bits: unix.SECCOMP_FILTER_FLAG_LOG, Name: "LOG"},
 		{Bits: unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, Name: "SPEC_ALLOW"},
 		{Bits: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, Name: "NEW_LISTENER"},
 	}
-	// attrFlags: strictatime and noatime share bits with the mask of both.
-	attrFlags = &program.FlagNames{
+	// AttrFlags: strictatime and noatime share bits with the mask of both.
+	AttrFlags = &program.FlagNames{
 		{Bits: unix.MOUNT_ATTR_RDONLY, Name: "RDONLY"},
 		{Bits: unix.MOUNT_ATTR_NOSUID, Name: "NOSUID"},
 		{Bits: unix.MOUNT_ATTR_NODEV, Name: "NODEV"},

@@ -1,4 +1,6 @@
-package plan
+// Package mountopt reads the options of a mount, in the words of mount(8) and
+// of the OCI runtime specification.
+package mountopt
 
 import (
 	"strings"
@@ -9,16 +11,16 @@ import (
 	"lade/internal/errdefs"
 )
 
-// mountOptions is what the options of one mount ask for.
-type mountOptions struct {
-	bind, recursive  bool
-	set, clear       uint64 // MOUNT_ATTR_*
-	rset, rclear     uint64 // the same, for the whole tree
-	propagation      uint64 // MS_SHARED, …
-	propagationRec   bool
-	idmap, idmapRec  bool
-	copyUp, readonly bool
-	data             []string // what the file system itself is told
+// Options is what the options of one mount ask for.
+type Options struct {
+	Bind, Recursive  bool
+	Set, Clear       uint64 // MOUNT_ATTR_*
+	RecSet, RecClear uint64 // the same, for the whole tree
+	Propagation      uint64 // MS_SHARED, …
+	PropagationRec   bool
+	IDMap, IDMapRec  bool
+	CopyUp, Readonly bool
+	Data             []string // what the file system itself is told
 }
 
 // change is the effect of one word.
@@ -62,7 +64,8 @@ func attribute(word string) (change, bool) {
 	return change{}, false
 }
 
-func propagation(word string) (flag uint64, recursive, ok bool) {
+// Propagation returns the propagation that a word stands for.
+func Propagation(word string) (flag uint64, recursive, ok bool) {
 	recursive = strings.HasPrefix(word, "r")
 	switch word {
 	case "private", "rprivate":
@@ -85,52 +88,52 @@ func apply(set, clear *uint64, c change) {
 	*clear = *clear&^c.set | c.clear
 }
 
-// parseOptions reads the options of the i-th mount.
-func parseOptions(i int, m *specs.Mount) (mountOptions, error) {
-	var o mountOptions
-	o.bind = m.Type == "bind"
+// Parse reads the options of the i-th mount.
+func Parse(i int, m *specs.Mount) (Options, error) {
+	var o Options
+	o.Bind = m.Type == "bind"
 	for _, word := range m.Options {
 		if c, ok := attribute(word); ok {
-			apply(&o.set, &o.clear, c)
+			apply(&o.Set, &o.Clear, c)
 			continue
 		}
 		if c, ok := attribute(strings.TrimPrefix(word, "r")); ok && strings.HasPrefix(word, "r") {
-			apply(&o.rset, &o.rclear, c)
+			apply(&o.RecSet, &o.RecClear, c)
 			continue
 		}
-		if flag, rec, ok := propagation(word); ok {
-			o.propagation, o.propagationRec = flag, rec
+		if flag, rec, ok := Propagation(word); ok {
+			o.Propagation, o.PropagationRec = flag, rec
 			continue
 		}
 		switch word {
 		case "bind":
-			o.bind = true
+			o.Bind = true
 		case "rbind":
-			o.bind, o.recursive = true, true
+			o.Bind, o.Recursive = true, true
 		case "defaults", "async", "nomand", "loud", "nolazytime", "noiversion", "remount", "":
 		case "sync", "dirsync", "lazytime", "mand", "iversion", "silent":
-			o.data = append(o.data, word)
+			o.Data = append(o.Data, word)
 		case "idmap":
-			o.idmap = true
+			o.IDMap = true
 		case "ridmap":
-			o.idmap, o.idmapRec = true, true
+			o.IDMap, o.IDMapRec = true, true
 		case "tmpcopyup":
-			o.copyUp = true
+			o.CopyUp = true
 		default:
-			o.data = append(o.data, splitData(word)...)
+			o.Data = append(o.Data, splitData(word)...)
 		}
 	}
 	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		o.idmap = true
+		o.IDMap = true
 	}
-	o.readonly = (o.set|o.rset)&unix.MOUNT_ATTR_RDONLY != 0
+	o.Readonly = (o.Set|o.RecSet)&unix.MOUNT_ATTR_RDONLY != 0
 	switch {
-	case o.copyUp && (o.bind || m.Type != "tmpfs"):
+	case o.CopyUp && (o.Bind || m.Type != "tmpfs"):
 		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: tmpcopyup is for tmpfs only", i)
-	case o.idmap && !o.bind:
+	case o.IDMap && !o.Bind:
 		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: id-mapped mounts are only supported for bind-mounts", i)
-	case o.bind:
-		o.data = nil // the file system is mounted already
+	case o.Bind:
+		o.Data = nil // the file system is mounted already
 	}
 	return o, nil
 }
