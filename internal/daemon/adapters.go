@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/record"
 	"lade/internal/engine/exec"
 	"lade/internal/engine/network"
 	"lade/internal/linux/mount"
@@ -16,10 +18,10 @@ import (
 // The services do not know each other. What follows gives each the form that
 // another asks for.
 
-// shims starts and finds shims for package container.
+// shims starts and finds shims for package container/launch.
 type shims struct{ program string }
 
-func (s shims) Launch(ctx context.Context, cfg shim.Config, attach []shim.Attach) (container.Shim, error) {
+func (s shims) Launch(ctx context.Context, cfg shim.Config, attach []shim.Attach) (launch.Shim, error) {
 	c, err := shim.Begin(s.program, cfg, attach)
 	if err != nil {
 		return nil, err
@@ -33,7 +35,7 @@ func (s shims) Launch(ctx context.Context, cfg shim.Config, attach []shim.Attach
 	return c, nil
 }
 
-func (s shims) Dial(ctx context.Context, bundle string) (container.Shim, error) {
+func (s shims) Dial(ctx context.Context, bundle string) (launch.Shim, error) {
 	c, err := shim.Dial(ctx, bundle)
 	if err != nil {
 		return nil, err
@@ -53,7 +55,7 @@ func (e execTargets) Target(ctx context.Context, ref string) (exec.Target, error
 }
 
 // networkOf connects containers for package container; nil without networks.
-func networkOf(s *network.Service) container.Network {
+func networkOf(s *network.Service) launch.Network {
 	if s == nil {
 		return nil
 	}
@@ -62,12 +64,12 @@ func networkOf(s *network.Service) container.Network {
 
 type endpoints struct{ networks *network.Service }
 
-func (e endpoints) Attach(ctx context.Context, id string, pid int) (container.Endpoint, error) {
+func (e endpoints) Attach(ctx context.Context, id string, pid int) (record.Endpoint, error) {
 	p, err := e.networks.Attach(ctx, id, pid)
 	if err != nil {
-		return container.Endpoint{}, err
+		return record.Endpoint{}, err
 	}
-	return container.Endpoint{
+	return record.Endpoint{
 		Network: p.Network, Address: netip.PrefixFrom(p.IPAddress, p.PrefixLen).String(), Gateway: p.Gateway.String(), MAC: p.MacAddress,
 	}, nil
 }

@@ -24,6 +24,7 @@ import (
 	"lade/internal/atomicfile"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/hostfacts"
+	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/request"
 	"lade/internal/engine/exec"
 	"lade/internal/engine/network"
@@ -103,9 +104,12 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 
 	// Containers, and what is done in them.
 	containers, err := container.New(container.Config{
-		DataDir: o.DataRoot, StateDir: o.StateDir, Durable: durable, Boot: boot,
-		Images: images, Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared),
-		Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
+		Config: launch.Config{
+			Paths:     launch.Paths{DataDir: o.DataRoot, StateDir: o.StateDir},
+			Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared),
+			Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
+		},
+		Durable: durable, Boot: boot, Images: images,
 	})
 	if err != nil {
 		return err

@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 
-	"lade/internal/engine/container"
+	"lade/internal/engine/container/launch"
 	"lade/internal/errdefs"
 )
 
 // programs are the other programs that the engine uses.
 type programs struct {
 	shim, init, toolbox string
-	runtimes            []container.Runtime // the default first
+	runtimes            []launch.Runtime // the default first
 }
 
 // findPrograms finds Lade's own, and the OCI runtimes that are installed.
@@ -27,13 +27,13 @@ func findPrograms(defaultRuntime string) (programs, error) {
 	p.init, _ = find("lade-init")
 	p.toolbox, _ = find("lade-toolbox")
 	if own, err := find("lade-runtime"); err == nil {
-		p.runtimes = append(p.runtimes, container.Runtime{Name: "lade", Program: own})
+		p.runtimes = append(p.runtimes, launch.Runtime{Name: "lade", Program: own})
 	} else if defaultRuntime == "" {
 		return p, err
 	}
 	for _, name := range []string{"crun", "runc", "runsc", "youki"} {
 		if path, err := exec.LookPath(name); err == nil {
-			p.runtimes = append(p.runtimes, container.Runtime{Name: name, Program: path})
+			p.runtimes = append(p.runtimes, launch.Runtime{Name: name, Program: path})
 		}
 	}
 	if defaultRuntime == "" {
@@ -51,7 +51,7 @@ func findPrograms(defaultRuntime string) (programs, error) {
 	if path, err = exec.LookPath(path); err != nil {
 		return p, errdefs.New(errdefs.Invalid, "runtime %s: %w", defaultRuntime, err)
 	}
-	p.runtimes = append([]container.Runtime{{Name: name, Program: path}}, p.runtimes...)
+	p.runtimes = append([]launch.Runtime{{Name: name, Program: path}}, p.runtimes...)
 	return p, nil
 }
 

@@ -12,6 +12,8 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/process"
 	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 	"lade/internal/ident"
@@ -69,13 +71,13 @@ func (s *Service) Adopt(ctx context.Context) error {
 
 // adopt finds out how one container is.
 func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) error {
-	_, err := os.Stat(s.bundle(c.id))
+	_, err := os.Stat(s.cfg.Bundle(c.id))
 	started := err == nil
 	if !started && !l.State.Alive() {
 		return s.settled(ctx, c, l)
 	}
 	if started {
-		if sh, err := s.cfg.Shims.Dial(ctx, s.bundle(c.id)); err == nil {
+		if sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id)); err == nil {
 			if now, err := settle(ctx, sh); err == nil {
 				return s.adoptShim(ctx, c, l, sh, now)
 			}
@@ -83,18 +85,18 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 		}
 	}
 	// The shim is no more. It writes the exit record before it leaves.
-	if exit, err := shim.ReadExit(s.exitFile(c.id)); err == nil && !exit.ExitedAt.Before(l.State.StartedAt) {
+	if exit, err := shim.ReadExit(s.cfg.ExitFile(c.id)); err == nil && !exit.ExitedAt.Before(l.State.StartedAt) {
 		return s.foundEnded(ctx, c, exit)
 	}
 	if l.ThisBoot && l.State.Alive() {
-		if f := openProcess(l.State); f != nil {
+		if f := process.Open(l.State); f != nil {
 			f.Close()
 			s.adopted(ctx, c, l.State, nil)
 			return nil
 		}
 	}
 	if !l.State.Alive() { // it died in the middle of a start that nobody was told of
-		return errors.Join(s.deleteContainer(ctx, l.Def), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
+		return errors.Join(s.launcher.Delete(ctx, l.Def), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
 	}
 	exit := shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: nobody saw the container end"}
 	if !l.ThisBoot {
@@ -104,12 +106,12 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 }
 
 // adoptShim goes on with a shim that answers.
-func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh Shim, now shim.State) error {
+func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh launch.Shim, now shim.State) error {
 	switch now.Status {
 	case shim.StatusRunning, shim.StatusExited:
 		st := l.State
 		if !st.Alive() || st.PID != now.PID {
-			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: processStart(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts}
+			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: process.Began(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts}
 			if err := s.records.PutState(l.Def, st); err != nil {
 				return err
 			}
@@ -118,12 +120,12 @@ func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, 
 		return nil
 	default:
 		// It waits for a start that will not come: who asked for it is gone.
-		return errors.Join(endShim(ctx, sh), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
+		return errors.Join(launch.EndShim(ctx, sh), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
 	}
 }
 
 // settle waits until a shim is not in the middle of something.
-func settle(ctx context.Context, sh Shim) (shim.State, error) {
+func settle(ctx context.Context, sh launch.Shim) (shim.State, error) {
 	tick := time.NewTicker(settleEvery)
 	defer tick.Stop()
 	for {
@@ -145,7 +147,7 @@ func (s *Service) foundEnded(ctx context.Context, c *container, exit shim.Exit) 
 	c.state = after(c.state, exit)
 	st, def := c.state, c.def
 	c.mu.Unlock()
-	err := errors.Join(s.records.PutState(def, st), s.deleteContainer(ctx, def), s.cleanup(ctx, def))
+	err := errors.Join(s.records.PutState(def, st), s.launcher.Delete(ctx, def), s.cleanup(ctx, def))
 	if def.Ephemeral {
 		err = errors.Join(err, s.removeLocked(ctx, c))
 	}
@@ -165,7 +167,7 @@ func (s *Service) settled(ctx context.Context, c *container, l record.Loaded) er
 // whose record was removed first.
 func (s *Service) sweep(ctx context.Context) error {
 	var errs []error
-	for _, dir := range []string{s.bundle(""), s.dataDir("")} {
+	for _, dir := range []string{s.cfg.Bundle(""), s.cfg.Data("")} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("sweep: %w", err)
@@ -191,16 +193,16 @@ func (s *Service) sweep(ctx context.Context) error {
 func (s *Service) sweepOne(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
-	if _, err := os.Stat(s.bundle(id)); err == nil {
-		sh, err := s.cfg.Shims.Dial(ctx, s.bundle(id))
+	if _, err := os.Stat(s.cfg.Bundle(id)); err == nil {
+		sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(id))
 		if err == nil {
-			err = endShim(ctx, sh)
+			err = launch.EndShim(ctx, sh)
 		}
 		if err != nil && !errdefs.Is(err, errdefs.NotFound) {
 			s.log.Warn("end a shim without a container", "container", id, "err", err)
 		}
 		def := record.Definition{ID: id, Host: &api.HostConfig{}}
-		if err := s.deleteContainer(ctx, def); err != nil {
+		if err := s.launcher.Delete(ctx, def); err != nil {
 			s.log.Warn("remove a container without a record", "container", id, "err", err)
 		}
 		if s.cfg.Network != nil {

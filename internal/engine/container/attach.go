@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 	"lade/internal/shim"
@@ -62,7 +63,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 }
 
 // shimNow returns the shim to talk to, or nil where the container does not run.
-func (c *container) shimNow() Shim {
+func (c *container) shimNow() launch.Shim {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.run == nil || !c.state.Alive() {
@@ -73,7 +74,7 @@ func (c *container) shimNow() Shim {
 
 // attachLate connects the clients that came too late to be there at the start
 // and too early to find the container running.
-func (c *container) attachLate(ctx context.Context, sh Shim) {
+func (c *container) attachLate(ctx context.Context, sh launch.Shim) {
 	for _, a := range c.pending.Now() {
 		_ = sh.Attach(ctx, a) // it sees its connection end
 		_ = a.File.Close()

@@ -77,7 +77,7 @@ func TestAutoRemoveCrash(t *testing.T) {
 	shimOf.finish(shim.Exit{Code: 7})
 	receive(t, removed)
 	// What a killed engine leaves: no record, a bundle, and a shim at work.
-	for _, dir := range []string{m.service.bundle(id), m.service.dataDir(id)} {
+	for _, dir := range []string{m.service.cfg.Bundle(id), m.service.cfg.Data(id)} {
 		if _, err := os.Stat(dir); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/container/hostfacts"
+	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
@@ -99,7 +100,7 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 	if err != nil {
 		return record.Definition{}, nil, err
 	}
-	if err := checkSources(mounts); err != nil {
+	if err := launch.CheckSources(mounts); err != nil {
 		return record.Definition{}, nil, err
 	}
 	if err := ocispec.Check(h); err != nil {
@@ -118,7 +119,7 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 		}
 	}
 	slices.Sort(warnings)
-	if s.cfg.Network == nil && wantsBridge(h) {
+	if s.cfg.Network == nil && launch.WantsBridge(h) {
 		warnings = append(warnings, fmt.Sprintf("Network %s is not there yet: the container has only a loopback interface", h.NetworkMode))
 	}
 	return d, warnings, nil
@@ -201,10 +202,6 @@ func (s *Service) resolveModes(cfg *api.Config, h *api.HostConfig) error {
 		h.IpcMode = api.IpcMode(m)
 	}
 	return nil
-}
-
-func wantsBridge(h *api.HostConfig) bool {
-	return !h.NetworkMode.IsNone() && !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer()
 }
 
 func platformOf(img image.Image) string {

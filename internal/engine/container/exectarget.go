@@ -7,6 +7,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/users"
@@ -18,7 +19,7 @@ import (
 type ExecTarget struct {
 	ID     string
 	Bundle string
-	Shim   Streams
+	Shim   launch.Streams
 	Ended  <-chan struct{} // closed when the container has ended
 	// Process derives the OCI process of an exec from its request.
 	Process func(api.ExecCreateRequest) (*specs.Process, error)
@@ -41,7 +42,7 @@ func (s *Service) ExecTarget(_ context.Context, ref string) (ExecTarget, error) 
 		return ExecTarget{}, errdefs.Hint(errdefs.New(errdefs.Unavailable, "container %s has lost its shim", def.ID), "restart the container")
 	}
 	return ExecTarget{
-		ID: def.ID, Bundle: s.bundle(def.ID), Shim: sh, Ended: r.ended,
+		ID: def.ID, Bundle: s.cfg.Bundle(def.ID), Shim: sh, Ended: r.ended,
 		Process: func(req api.ExecCreateRequest) (*specs.Process, error) { return execProcess(def, st, req) },
 	}, nil
 }

@@ -9,6 +9,8 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/process"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 	"lade/internal/shim"
@@ -23,7 +25,7 @@ const cleanupTimeout = time.Minute
 
 // adopted makes the container running in memory, and watches it. sh is nil if
 // only the container's process is left.
-func (s *Service) adopted(ctx context.Context, c *container, st record.State, sh Shim) {
+func (s *Service) adopted(ctx context.Context, c *container, st record.State, sh launch.Shim) {
 	r := &run{shim: sh, ended: make(chan struct{})}
 	c.mu.Lock()
 	c.state, c.run = st, r
@@ -49,14 +51,14 @@ func (s *Service) watch(ctx context.Context, c *container, r *run, st record.Sta
 			return
 		}
 	}
-	exit, err := shim.ReadExit(s.exitFile(c.id))
+	exit, err := shim.ReadExit(s.cfg.ExitFile(c.id))
 	if err != nil {
 		c.lostShim()
-		if !awaitEnd(s.quit, openProcess(st)) {
+		if !process.AwaitEnd(s.quit, process.Open(st)) {
 			return // the engine ends first
 		}
 		// The shim may have been writing when we looked.
-		if exit, err = shim.ReadExit(s.exitFile(c.id)); err != nil {
+		if exit, err = shim.ReadExit(s.cfg.ExitFile(c.id)); err != nil {
 			exit = shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: the container's shim died before the container"}
 		}
 	}
@@ -157,7 +159,7 @@ func (s *Service) awaitShim(ctx context.Context, c *container, r *run) {
 		case <-ctx.Done():
 		}
 	}
-	if err := s.deleteContainer(ctx, def); err != nil {
+	if err := s.launcher.Delete(ctx, def); err != nil {
 		s.log.Error("remove a container that its shim left", "container", c.id, "err", err)
 	}
 }
@@ -182,10 +184,10 @@ func after(s record.State, exit shim.Exit) record.State {
 // cleanup gives back what a container that runs has and one that has ended
 // does not: its place in the network and its bundle.
 func (s *Service) cleanup(ctx context.Context, def record.Definition) error {
-	if s.cfg.Network != nil && wantsBridge(def.Host) {
+	if s.cfg.Network != nil && launch.WantsBridge(def.Host) {
 		if err := s.cfg.Network.Detach(ctx, def.ID); err != nil {
 			return fmt.Errorf("leave network %s: %w", def.Host.NetworkMode, err)
 		}
 	}
-	return os.RemoveAll(s.bundle(def.ID))
+	return os.RemoveAll(s.cfg.Bundle(def.ID))
 }

@@ -2,16 +2,11 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 
-	"lade/internal/atomicfile"
 	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
-	"lade/internal/image/account"
-	"lade/internal/shim"
 )
 
 // Explain returns the program with which the runtime would start a container,
@@ -34,34 +29,7 @@ func (s *Service) Explain(ctx context.Context, ref, format string) ([]byte, erro
 			return nil, err
 		}
 	}
-	// Names of users are looked up at the start; a program can be explained
-	// without: where only the image knows the name, it shows as root.
-	who := account.Identity{Groups: []uint32{0}, Home: "/"}
-	if u, err := account.ParseUser(def.Config.User); err == nil && !u.NeedsFiles() {
-		if who, err = u.Resolve(account.Files{}, nil); err != nil {
-			return nil, err
-		}
-	}
-	config, err := s.ociConfig(def, who)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := json.Marshal(config)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(s.cfg.StateDir, "explain-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	if err := os.Mkdir(filepath.Join(dir, shim.RootName), 0o700); err != nil {
-		return nil, err
-	}
-	if err := atomicfile.Write(filepath.Join(dir, "config.json"), raw, atomicfile.Options{}); err != nil {
-		return nil, err
-	}
-	return s.runtimeCommand(ctx, def, "explain", "--format", format, "--bundle", dir, def.ID)
+	return s.launcher.Explain(ctx, def, format)
 }
 
 // filesToExplain writes the files that a start would: the runtime looks at what
@@ -72,8 +40,8 @@ func (s *Service) filesToExplain(ctx context.Context, id string, def record.Defi
 		return err
 	}
 	defer c.op.unlock()
-	if err := os.MkdirAll(s.dataDir(id), 0o700); err != nil {
+	if err := os.MkdirAll(s.cfg.Data(id), 0o700); err != nil {
 		return fmt.Errorf("make the container's directory: %w", err)
 	}
-	return s.writeFiles(def)
+	return s.launcher.WriteFiles(def)
 }

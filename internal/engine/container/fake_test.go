@@ -22,6 +22,8 @@ import (
 
 	"lade/internal/atomicfile"
 	"lade/internal/engine/container/hostfacts"
+	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/linux/mount"
@@ -78,11 +80,14 @@ func (m *machine) start() {
 	}
 	m.pins = map[string]bool{}
 	m.service, err = New(Config{
-		DataDir: filepath.Join(m.dir, "data"), StateDir: filepath.Join(m.dir, "state"), Durable: m.durable, Boot: m.bootDB,
-		Images: m, Snapshots: fakeSnapshots{filepath.Join(m.dir, "data", "containers")}, Shims: m.shims, Network: m.nets,
-		Runtimes: []Runtime{{Name: "lade", Program: filepath.Join(m.dir, "runtime")}, {Name: "runc", Program: filepath.Join(m.dir, "runtime")}},
-		Init:     "/usr/bin/lade-init", Host: hostfacts.Host{CPUs: 4, Hostname: "host", UserNamespaces: os.Geteuid() == 0},
-		Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+		Config: launch.Config{
+			Paths:     launch.Paths{DataDir: filepath.Join(m.dir, "data"), StateDir: filepath.Join(m.dir, "state")},
+			Snapshots: fakeSnapshots{filepath.Join(m.dir, "data", "containers")}, Shims: m.shims, Network: m.nets,
+			Runtimes: []launch.Runtime{{Name: "lade", Program: filepath.Join(m.dir, "runtime")}, {Name: "runc", Program: filepath.Join(m.dir, "runtime")}},
+			Init:     "/usr/bin/lade-init", Host: hostfacts.Host{CPUs: 4, Hostname: "host", UserNamespaces: os.Geteuid() == 0},
+			Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+		},
+		Durable: m.durable, Boot: m.bootDB, Images: m,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -147,14 +152,14 @@ type fakeNetwork struct {
 	fail     error
 }
 
-func (f *fakeNetwork) Attach(_ context.Context, id string, pid int) (Endpoint, error) {
+func (f *fakeNetwork) Attach(_ context.Context, id string, pid int) (record.Endpoint, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
-		return Endpoint{}, f.fail
+		return record.Endpoint{}, f.fail
 	}
 	f.attached[id] = pid
-	return Endpoint{Network: "bridge", Address: "10.76.0.2/24", Gateway: "10.76.0.1"}, nil
+	return record.Endpoint{Network: "bridge", Address: "10.76.0.2/24", Gateway: "10.76.0.1"}, nil
 }
 
 func (f *fakeNetwork) Detach(_ context.Context, id string) error {
@@ -192,7 +197,7 @@ type fakeConn struct {
 	shims *fakeShims
 }
 
-func (f *fakeShims) Launch(_ context.Context, cfg shim.Config, attach []shim.Attach) (Shim, error) {
+func (f *fakeShims) Launch(_ context.Context, cfg shim.Config, attach []shim.Attach) (launch.Shim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.launches++
@@ -214,7 +219,7 @@ func (f *fakeShims) Launch(_ context.Context, cfg shim.Config, attach []shim.Att
 	return &fakeConn{s, f}, nil
 }
 
-func (f *fakeShims) Dial(_ context.Context, bundle string) (Shim, error) {
+func (f *fakeShims) Dial(_ context.Context, bundle string) (launch.Shim, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.byBundle[bundle]

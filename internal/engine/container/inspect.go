@@ -26,7 +26,6 @@ func (s *Service) Inspect(_ context.Context, ref string, size bool) (api.Inspect
 	}
 	d, st := c.view()
 	command := request.Command(d.Config)
-	dir := s.dataDir(d.ID)
 	r := api.InspectResponse{
 		ID:              d.ID,
 		Created:         d.Created.Format(time.RFC3339Nano),
@@ -34,10 +33,10 @@ func (s *Service) Inspect(_ context.Context, ref string, size bool) (api.Inspect
 		Args:            append([]string{}, command[1:]...),
 		State:           inspectState(st),
 		Image:           d.Image.ID.String(),
-		ResolvConfPath:  filepath.Join(dir, resolvFile),
-		HostnamePath:    filepath.Join(dir, hostnameFile),
-		HostsPath:       filepath.Join(dir, hostsFile),
-		LogPath:         s.logDir(d.ID),
+		ResolvConfPath:  s.cfg.Resolv(d.ID),
+		HostnamePath:    s.cfg.Hostname(d.ID),
+		HostsPath:       s.cfg.Hosts(d.ID),
+		LogPath:         s.cfg.LogDir(d.ID),
 		Name:            "/" + d.Name,
 		RestartCount:    st.Restarts,
 		Driver:          "lade",
@@ -52,7 +51,7 @@ func (s *Service) Inspect(_ context.Context, ref string, size bool) (api.Inspect
 		r.ImageManifestDescriptor = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d.Image.Manifest}
 	}
 	if size {
-		rw := diskUsage(filepath.Join(dir, "upper"))
+		rw := diskUsage(filepath.Join(s.cfg.Data(d.ID), "upper"))
 		r.SizeRw, r.SizeRootFs = &rw, &rw
 	}
 	return r, nil

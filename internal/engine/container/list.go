@@ -55,7 +55,7 @@ func (s *Service) summary(d record.Definition, st record.State, size bool, now t
 	r.HostConfig.NetworkMode = string(d.Host.NetworkMode)
 	r.HostConfig.Annotations = d.Host.Annotations
 	if size {
-		r.SizeRw = diskUsage(filepath.Join(s.dataDir(d.ID), "upper"))
+		r.SizeRw = diskUsage(filepath.Join(s.cfg.Data(d.ID), "upper"))
 		r.SizeRootFs = r.SizeRw
 	}
 	return r

@@ -24,7 +24,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogsOptions) (*LogStre
 	if run := c.current(); run != nil && o.Follow && st.Alive() {
 		ro.Follow, ro.Done = true, run.ended
 	}
-	r, err := logs.Open(s.logDir(c.id), ro)
+	r, err := logs.Open(s.cfg.LogDir(c.id), ro)
 	if err != nil {
 		return nil, err
 	}

@@ -121,9 +121,9 @@ func (s *Service) unlist(c *container, def record.Definition) {
 // removeFiles removes all that belongs to an id and is not a record.
 func (s *Service) removeFiles(ctx context.Context, id string) error {
 	return errors.Join(
-		os.RemoveAll(s.bundle(id)),
+		os.RemoveAll(s.cfg.Bundle(id)),
 		s.cfg.Snapshots.Remove(id),
-		os.RemoveAll(s.dataDir(id)),
+		os.RemoveAll(s.cfg.Data(id)),
 		s.cfg.Images.Unpin(ctx, id),
 	)
 }

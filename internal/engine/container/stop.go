@@ -3,10 +3,13 @@ package container
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/process"
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 )
@@ -20,7 +23,7 @@ const (
 
 // Kill sends a signal, by name or number; empty means SIGKILL.
 func (s *Service) Kill(ctx context.Context, ref, signal string) error {
-	sig := sigkill
+	sig := int(syscall.SIGKILL)
 	if signal != "" {
 		var err error
 		if sig, err = request.ParseSignal(signal); err != nil {
@@ -38,7 +41,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 	if err := s.signal(ctx, c, sig, "client"); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
-	if st.Status == api.StatePaused && sig == sigkill {
+	if st.Status == api.StatePaused && sig == int(syscall.SIGKILL) {
 		// A frozen process dies when it thaws.
 		return s.Unpause(ctx, ref)
 	}
@@ -49,7 +52,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 func (s *Service) signal(ctx context.Context, c *container, sig int, by string) error {
 	c.mu.Lock()
 	r, st := c.run, c.state
-	var sh Shim
+	var sh launch.Shim
 	if r != nil {
 		sh = r.shim
 	}
@@ -58,7 +61,7 @@ func (s *Service) signal(ctx context.Context, c *container, sig int, by string) 
 	case r == nil || !st.Alive():
 		return errdefs.New(errdefs.Conflict, "container %s is not running", c.id)
 	case sh == nil:
-		return signalProcess(st, sig)
+		return process.Signal(st, sig)
 	}
 	return sh.Signal(ctx, sig, by)
 }
@@ -116,7 +119,7 @@ func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptio
 func (s *Service) killRun(ctx context.Context, c *container, r *run) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
-	err := s.signal(ctx, c, sigkill, "stop")
+	err := s.signal(ctx, c, int(syscall.SIGKILL), "stop")
 	if _, st := c.view(); st.Status == api.StatePaused {
 		_ = s.Unpause(ctx, c.id) // a frozen process dies when it thaws
 	}
@@ -132,7 +135,7 @@ func (s *Service) killRun(ctx context.Context, c *container, r *run) error {
 }
 
 func stopParams(cfg *api.Config, o StopOptions) (sig int, timeout time.Duration, err error) {
-	sig, timeout = sigterm, defaultStopTimeout
+	sig, timeout = int(syscall.SIGTERM), defaultStopTimeout
 	name := o.Signal
 	if name == "" {
 		name = cfg.StopSignal

@@ -5,19 +5,9 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
-	"lade/internal/engine/container/idrange"
 	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
-	"lade/internal/linux/mount"
 )
-
-// idMaps returns the mapping of a user namespace at base; nil for none.
-func idMaps(base uint32) []mount.IDMap {
-	if base == 0 {
-		return nil
-	}
-	return []mount.IDMap{{Container: 0, Host: base, Size: idrange.Size}}
-}
 
 // whyNoUserNS says what in a request rules out a user namespace of the
 // container's own, or "". Runtimes that are not Lade's open the root as the
@@ -35,7 +25,7 @@ func (s *Service) whyNoUserNS(h *api.HostConfig) string {
 		return "--pid=host"
 	case h.IpcMode.IsHost():
 		return "--ipc=host"
-	case s.foreign(h.Runtime):
+	case s.launcher.Foreign(h.Runtime):
 		return "--runtime=" + h.Runtime
 	case !s.cfg.Host.UserNamespaces:
 		return "this kernel or user cannot"

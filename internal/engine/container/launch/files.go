@@ -1,4 +1,4 @@
-package container
+package launch
 
 import (
 	"errors"
@@ -22,10 +22,10 @@ const (
 	resolvFile   = "resolv.conf"
 )
 
-// writeFiles makes a container's own /etc/hosts, /etc/hostname and
+// WriteFiles makes a container's own /etc/hosts, /etc/hostname and
 // /etc/resolv.conf, owned by its root.
-func (s *Service) writeFiles(d record.Definition) error {
-	dir := s.dataDir(d.ID)
+func (l *Launcher) WriteFiles(d record.Definition) error {
+	dir := l.cfg.Data(d.ID)
 	resolv, err := etcfiles.Resolv(d.Host)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (s *Service) writeFiles(d record.Definition) error {
 
 // nameAddress puts a container's address in its /etc/hosts. The file is bound
 // into the container by now, so it is written in place.
-func (s *Service) nameAddress(d record.Definition, e Endpoint) error {
+func (l *Launcher) nameAddress(d record.Definition, e record.Endpoint) error {
 	addr, err := netip.ParsePrefix(e.Address)
 	if err != nil {
 		return nil //nolint:nilerr // a network that gives no address names none
@@ -69,7 +69,7 @@ func (s *Service) nameAddress(d record.Definition, e Endpoint) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(s.dataDir(d.ID), hostsFile), os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	f, err := os.OpenFile(filepath.Join(l.cfg.Data(d.ID), hostsFile), os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return fmt.Errorf("name the container's address: %w", err)
 	}

@@ -1,9 +1,8 @@
-package container
+package launch
 
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -24,29 +23,28 @@ import (
 const foreignVersion = "1.0.2"
 
 // ociConfig gathers what a container's configuration depends on, and derives it.
-func (s *Service) ociConfig(def record.Definition, who account.Identity) (*specs.Spec, error) {
+func (l *Launcher) ociConfig(def record.Definition, who account.Identity) (*specs.Spec, error) {
 	in := ocispec.Input{
 		ID: def.ID, Config: def.Config, Host: def.Host, Mounts: def.Mounts, Who: who,
 		IDBase: def.IDBase, IDSize: idrange.Size, Init: "",
 	}
 	if i := def.Host.Init; i != nil && *i {
-		in.Init = s.cfg.Init
+		in.Init = l.cfg.Init
 	}
 	var err error
-	if in.Join, err = s.joinedNamespaces(def); err != nil {
+	if in.Join, err = l.joinedNamespaces(def); err != nil {
 		return nil, err
 	}
 	owner := def.ID
 	if ref := def.Host.NetworkMode.ConnectedContainer(); ref != "" {
 		owner = ref // who shares a network shares its names
 	}
-	dir := s.dataDir(owner)
-	in.Hosts, in.Hostname, in.Resolv = filepath.Join(dir, hostsFile), filepath.Join(dir, hostnameFile), filepath.Join(dir, resolvFile)
-	if in.Machine, err = s.machine(def); err != nil {
+	in.Hosts, in.Hostname, in.Resolv = l.cfg.Hosts(owner), l.cfg.Hostname(owner), l.cfg.Resolv(owner)
+	if in.Machine, err = l.machine(def); err != nil {
 		return nil, err
 	}
 	config, err := ocispec.Build(in)
-	if err == nil && s.foreign(def.Host.Runtime) {
+	if err == nil && l.Foreign(def.Host.Runtime) {
 		config.Version = foreignVersion
 	}
 	return config, err
@@ -54,17 +52,16 @@ func (s *Service) ociConfig(def record.Definition, who account.Identity) (*specs
 
 // joinedNamespaces returns the paths of the namespaces of other containers that
 // this one shares; they must run.
-func (s *Service) joinedNamespaces(def record.Definition) (map[specs.LinuxNamespaceType]string, error) {
+func (l *Launcher) joinedNamespaces(def record.Definition) (map[specs.LinuxNamespaceType]string, error) {
 	out := map[specs.LinuxNamespaceType]string{}
 	add := func(ref string, kinds map[specs.LinuxNamespaceType]string) error {
 		if ref == "" {
 			return nil
 		}
-		c, err := s.lookup(ref)
+		other, st, err := l.others(ref)
 		if err != nil {
 			return err
 		}
-		other, st := c.view()
 		if st.Status != api.StateRunning {
 			return errdefs.New(errdefs.Conflict, "cannot join namespaces of a non running container: %s", other.Name)
 		}
@@ -85,13 +82,13 @@ func (s *Service) joinedNamespaces(def record.Definition) (map[specs.LinuxNamesp
 }
 
 // machine gathers what the configuration must know of the host.
-func (s *Service) machine(def record.Definition) (ocispec.Machine, error) {
-	m := ocispec.Machine{HardLimits: s.cfg.Host.HardLimits, Swap: s.cfg.Host.Swap}
+func (l *Launcher) machine(def record.Definition) (ocispec.Machine, error) {
+	m := ocispec.Machine{HardLimits: l.cfg.Host.HardLimits, Swap: l.cfg.Host.Swap}
 	if def.IDBase != 0 {
 		m.Idmap = map[string]string{}
 		for _, mt := range def.Mounts {
 			if mt.Source != "" {
-				m.Idmap[mt.Source] = s.idmappable(mt)
+				m.Idmap[mt.Source] = l.idmappable(mt)
 			}
 		}
 	}
@@ -104,7 +101,7 @@ func (s *Service) machine(def record.Definition) (ocispec.Machine, error) {
 }
 
 // idmappable says how the source of a bind mount can be mapped.
-func (s *Service) idmappable(m request.Mount) string {
+func (l *Launcher) idmappable(m request.Mount) string {
 	try := []string{"ridmap", "idmap"}
 	if m.NonRecursive {
 		try = try[1:]
@@ -115,6 +112,6 @@ func (s *Service) idmappable(m request.Mount) string {
 			return how
 		}
 	}
-	s.log.Warn("the file system cannot map ids: files of the host's root show as nobody's", "source", m.Source, "err", err)
+	l.log.Warn("the file system cannot map ids: files of the host's root show as nobody's", "source", m.Source, "err", err)
 	return ""
 }

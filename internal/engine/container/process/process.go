@@ -1,4 +1,6 @@
-package container
+// Package process names the processes of containers so that none is taken for
+// another: by pid and the time at which it began, or by a descriptor.
+package process
 
 import (
 	"bytes"
@@ -12,15 +14,10 @@ import (
 	"lade/internal/linux/pidfd"
 )
 
-const (
-	sigkill = int(syscall.SIGKILL)
-	sigterm = int(syscall.SIGTERM)
-)
-
-// processStart returns when a process began, in the kernel's ticks: together
+// Began returns when a process began, in the kernel's ticks: together
 // with its id it names one process for as long as the machine runs. 0 means
 // that there is none.
-func processStart(pid int) uint64 {
+func Began(pid int) uint64 {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0
@@ -39,22 +36,22 @@ func processStart(pid int) uint64 {
 	return n
 }
 
-// openProcess returns a descriptor of the process that st names, or nil if it
+// Open returns a descriptor of the process that st names, or nil if it
 // has ended. The descriptor never comes to mean another one.
-func openProcess(st record.State) *os.File {
-	f := openPID(st.PID)
+func Open(st record.State) *os.File {
+	f := OpenPID(st.PID)
 	if f == nil {
 		return nil
 	}
-	if start := processStart(st.PID); start == 0 || start != st.PIDStart {
+	if start := Began(st.PID); start == 0 || start != st.PIDStart {
 		f.Close()
 		return nil
 	}
 	return f
 }
 
-// openPID returns a descriptor of a process, or nil if there is none.
-func openPID(pid int) *os.File {
+// OpenPID returns a descriptor of a process, or nil if there is none.
+func OpenPID(pid int) *os.File {
 	if pid <= 0 {
 		return nil
 	}
@@ -65,9 +62,9 @@ func openPID(pid int) *os.File {
 	return os.NewFile(uintptr(fd), "process")
 }
 
-// awaitEnd waits until a process has ended; nil is one that has. It closes the
+// AwaitEnd waits until a process has ended; nil is one that has. It closes the
 // descriptor, and reports false if giveUp is closed first.
-func awaitEnd(giveUp <-chan struct{}, process *os.File) bool {
+func AwaitEnd(giveUp <-chan struct{}, process *os.File) bool {
 	if process == nil {
 		return true
 	}
@@ -95,9 +92,9 @@ func awaitEnd(giveUp <-chan struct{}, process *os.File) bool {
 	}
 }
 
-// signalProcess signals a container that has no shim any more.
-func signalProcess(st record.State, sig int) error {
-	f := openProcess(st)
+// Signal signals a container that has no shim any more.
+func Signal(st record.State, sig int) error {
+	f := Open(st)
 	if f == nil {
 		return os.ErrProcessDone
 	}

@@ -1,0 +1,47 @@
+package container
+
+import (
+	"context"
+
+	api "github.com/moby/moby/api/types/container"
+
+	"lade/internal/errdefs"
+)
+
+// Pause freezes a container's processes.
+func (s *Service) Pause(ctx context.Context, ref string) error {
+	return s.freeze(ctx, ref, api.StateRunning, api.StatePaused)
+}
+
+// Unpause lets them go on.
+func (s *Service) Unpause(ctx context.Context, ref string) error {
+	return s.freeze(ctx, ref, api.StatePaused, api.StateRunning)
+}
+
+func (s *Service) freeze(ctx context.Context, ref string, from, to api.ContainerState) error {
+	c, err := s.acquire(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer c.op.unlock()
+	def, st := c.view()
+	switch {
+	case !st.Alive():
+		return errdefs.New(errdefs.Conflict, "container %s is not running", def.ID)
+	case st.Status != from && to == api.StatePaused:
+		return errdefs.New(errdefs.Conflict, "container %s is already paused", def.ID)
+	case st.Status != from:
+		return errdefs.New(errdefs.Conflict, "container %s is not paused", def.ID)
+	}
+	command := map[api.ContainerState]string{api.StatePaused: "pause", api.StateRunning: "resume"}[to]
+	if _, err := s.launcher.Command(ctx, def, command, def.ID); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	if c.state.Alive() {
+		c.state.Status = to
+	}
+	st = c.state
+	c.mu.Unlock()
+	return s.records.PutState(def, st)
+}
