@@ -8,6 +8,7 @@
 package dns
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -64,7 +65,7 @@ func parse(msg []byte, stream bool) (q query, code dnsmessage.RCode, ok bool) {
 	if q.question, err = p.Question(); err != nil {
 		return q, dnsmessage.RCodeFormatError, true
 	}
-	if _, err := p.Question(); err != dnsmessage.ErrSectionDone {
+	if _, err := p.Question(); !errors.Is(err, dnsmessage.ErrSectionDone) {
 		return q, dnsmessage.RCodeFormatError, true
 	}
 	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
@@ -72,7 +73,7 @@ func parse(msg []byte, stream bool) (q query, code dnsmessage.RCode, ok bool) {
 	}
 	for {
 		h, err := p.AdditionalHeader()
-		if err == dnsmessage.ErrSectionDone {
+		if errors.Is(err, dnsmessage.ErrSectionDone) {
 			break
 		}
 		if err != nil {

@@ -11,38 +11,38 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-func ask(t testing.TB, name string, typ dnsmessage.Type, edns int) []byte {
-	t.Helper()
+func ask(tb testing.TB, name string, typ dnsmessage.Type, edns int) []byte {
+	tb.Helper()
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: 4711, RecursionDesired: true})
 	if err := b.StartQuestions(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := b.Question(dnsmessage.Question{Name: dnsmessage.MustNewName(name), Type: typ, Class: dnsmessage.ClassINET}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if edns > 0 {
 		var h dnsmessage.ResourceHeader
 		if err := h.SetEDNS0(edns, 0, false); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := b.StartAdditionals(); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if err := b.OPTResource(h, dnsmessage.OPTResource{}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	msg, err := b.Finish()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return msg
 }
 
-func unpack(t testing.TB, msg []byte) (m dnsmessage.Message) {
-	t.Helper()
+func unpack(tb testing.TB, msg []byte) (m dnsmessage.Message) {
+	tb.Helper()
 	if err := m.Unpack(msg); err != nil {
-		t.Fatalf("answer %x: %v", msg, err)
+		tb.Fatalf("answer %x: %v", msg, err)
 	}
 	return m
 }

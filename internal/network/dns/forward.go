@@ -102,11 +102,8 @@ func (f *Forwarder) Exchange(ctx context.Context, network string, msg []byte) ([
 // final reports whether an answer speaks of the name, and not of the trouble
 // that the server has.
 func final(reply []byte) bool {
-	switch dnsmessage.RCode(reply[3] & 0xf) {
-	case dnsmessage.RCodeSuccess, dnsmessage.RCodeNameError:
-		return true
-	}
-	return false
+	code := dnsmessage.RCode(reply[3] & 0xf)
+	return code == dnsmessage.RCodeSuccess || code == dnsmessage.RCodeNameError
 }
 
 // ask asks one server, under an id of its own from a port of its own, so that

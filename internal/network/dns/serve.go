@@ -96,6 +96,15 @@ type server struct {
 	begun sync.WaitGroup
 }
 
+// unlessOver returns what a socket failed with, unless it was to end.
+func unlessOver(ctx context.Context, err error) error {
+	over := ctx.Err() != nil || errors.Is(err, net.ErrClosed)
+	if over {
+		err = nil
+	}
+	return err
+}
+
 // packets answers over UDP. What we know is answered in turn; what others know
 // must not keep that waiting.
 func (s *server) packets(ctx context.Context, conn *net.UDPConn) error {
@@ -103,10 +112,7 @@ func (s *server) packets(ctx context.Context, conn *net.UDPConn) error {
 	for {
 		n, from, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
+			return unlessOver(ctx, err)
 		}
 		reply, q := s.r.known(buf[:n], false)
 		if q == nil {
@@ -139,10 +145,7 @@ func (s *server) streams(ctx context.Context, l net.Listener) error {
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
-			}
-			return err
+			return unlessOver(ctx, err)
 		}
 		select {
 		case conns <- struct{}{}:
