@@ -209,11 +209,17 @@ func title(s string) string {
 	return strings.Join(words, " ")
 }
 
-func pad(s string, prefix, suffix int) string {
+// widest is how many blanks pad adds at most: nobody's terminal is as wide.
+const widest = 10000
+
+func pad(s string, prefix, suffix int) (string, error) {
 	if s == "" {
-		return s
+		return s, nil
 	}
-	return strings.Repeat(" ", max(0, prefix)) + s + strings.Repeat(" ", max(0, suffix))
+	if max(prefix, suffix) > widest {
+		return "", errdefs.New(errdefs.Invalid, "pad: %d blanks are too many, at most %d", max(prefix, suffix), widest)
+	}
+	return strings.Repeat(" ", max(0, prefix)) + s + strings.Repeat(" ", max(0, suffix)), nil
 }
 
 func truncate(s string, length int) string {

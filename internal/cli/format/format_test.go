@@ -141,12 +141,13 @@ func TestHuman(t *testing.T) {
 
 // FuzzTemplate: what a person writes after --format never panics.
 func FuzzTemplate(f *testing.F) {
-	for _, s := range []string{"table {{.Name}}\\t{{.Colour}}", "json", "{{json .}}", "{{pad .Name -1 3}}", "{{title .}}", "{{truncate .Name -4}}", `{{join .Name ","}}`} {
+	for _, s := range []string{"table {{.Name}}\\t{{.Colour}}", "json", "{{json .}}", "{{pad .Name -1 3}}", "{{pad .Name 1 9223372036854775807}}", "{{range .Name}}.{{end}}", "{{title .}}", "{{truncate .Name -4}}", `{{join .Name ","}}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if strings.Contains(text, "pad") || strings.Contains(text, "range") {
-			t.Skip("may take any amount of memory or time, as it says")
+		if strings.Contains(text, "range") {
+			_, _ = Parse(text)
+			return // {{range 1000000000}} takes as long as it says
 		}
 		_ = Write(&bytes.Buffer{}, Table{Format: text, Default: "{{.Name}}"}, []fruit{{"apple", "red"}})
 	})

@@ -317,11 +317,11 @@ func FuzzRequest(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, method, target, body string) {
 		if strings.Contains(target, "/start") || strings.Contains(target, "events") {
-			t.Skip()
+			return // they take the connection over, or do not end
 		}
 		req, err := http.NewRequestWithContext(t.Context(), method, "http://lade"+target, strings.NewReader(body))
 		if err != nil {
-			t.Skip()
+			return // no request
 		}
 		req.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
