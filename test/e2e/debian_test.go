@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"lade/test/terminal"
 )
 
 // TestDebian pulls a real Debian from a real registry and does in it what
@@ -117,33 +119,33 @@ func signalToTrap(h *host, image string) {
 }
 
 func jobControl(h *host, image string) {
-	x := onTerminal(h.t, h.command(h.t.Context(), "run", "--rm", "-it", "--network", "none", "-e", "PS1=ready> ", image, "bash", "--norc"))
-	x.expect("ready> ")
-	x.write("stty size\r")
-	x.expect("24 80")
-	x.expect("ready> ")
-	x.write("sleep 1000 &\r")
-	x.expect("[1] ")
-	x.expect("ready> ")
-	x.write("jobs\r")
-	x.expect("Running")
-	x.write("sh -c 'echo fore$((1))ground; exec sleep 2000'\r")
-	x.expect("fore1ground")
-	x.write("\x1a")
-	x.expect("Stopped")
-	x.expect("ready> ")
-	x.write("kill %1; kill -9 %2; wait; echo all$((2))ended\r")
-	x.expect("all2ended")
-	x.expect("ready> ")
-	x.write("sh -c 'echo busy$((3))now; exec sleep 3000'\r")
-	x.expect("busy3now")
-	x.write("\x03")
-	x.expect("ready> ")
-	x.write("echo status=$?\r")
-	x.expect("status=130")
-	x.expect("ready> ")
-	x.write("exit 9\r")
-	if code := x.exit(); code != 9 {
+	x := terminal.Start(h.t, h.command(h.t.Context(), "run", "--rm", "-it", "--network", "none", "-e", "PS1=ready> ", image, "bash", "--norc"))
+	x.See("ready> ")
+	x.Enter("stty size\r")
+	x.See("24 80")
+	x.See("ready> ")
+	x.Enter("sleep 1000 &\r")
+	x.See("[1] ")
+	x.See("ready> ")
+	x.Enter("jobs\r")
+	x.See("Running")
+	x.Enter("sh -c 'echo fore$((1))ground; exec sleep 2000'\r")
+	x.See("fore1ground")
+	x.Enter("\x1a")
+	x.See("Stopped")
+	x.See("ready> ")
+	x.Enter("kill %1; kill -9 %2; wait; echo all$((2))ended\r")
+	x.See("all2ended")
+	x.See("ready> ")
+	x.Enter("sh -c 'echo busy$((3))now; exec sleep 3000'\r")
+	x.See("busy3now")
+	x.Enter("\x03")
+	x.See("ready> ")
+	x.Enter("echo status=$?\r")
+	x.See("status=130")
+	x.See("ready> ")
+	x.Enter("exit 9\r")
+	if code := x.Exit(); code != 9 {
 		h.t.Errorf("exit %d, want 9", code)
 	}
 }
