@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -53,6 +54,50 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%s has %d lines; at most %d: split it by noun", pkg, n, maxPackageLines)
 		}
 	}
+}
+
+// TestNoSleep: a test that sleeps is slow on every machine, and fails on a
+// slower one. It waits for the event; kerneltest.Eventually is for what makes
+// none. A bare receive from time.After is a sleep by another name.
+func TestNoSleep(t *testing.T) {
+	walkFiles(t, func(_, file string) {
+		if !strings.HasSuffix(file, "_test.go") {
+			return
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen := map[ast.Node]bool{} // by a select, among other events
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CommClause:
+				if s, ok := n.Comm.(*ast.ExprStmt); ok {
+					chosen[s.X] = true
+				}
+			case *ast.CallExpr:
+				if isTime(n.Fun, "Sleep") {
+					t.Errorf("%s: a test sleeps; wait for the event", fset.Position(n.Pos()))
+				}
+			case *ast.UnaryExpr:
+				if call, ok := n.X.(*ast.CallExpr); ok && !chosen[n] && n.Op == token.ARROW && isTime(call.Fun, "After") {
+					t.Errorf("%s: a test sleeps; wait for the event", fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	})
+}
+
+// isTime reports whether e is that function of package time.
+func isTime(e ast.Expr, name string) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	if !ok || s.Sel.Name != name {
+		return false
+	}
+	pkg, ok := s.X.(*ast.Ident)
+	return ok && pkg.Name == "time"
 }
 
 // TestImportChain checks how deep packages of this module stand on each other.

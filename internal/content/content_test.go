@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -318,7 +317,7 @@ func writeForever(dir string) {
 func TestKilledWriter(t *testing.T) {
 	s := open(t)
 	for round := range 20 {
-		cmd := exec.Command("/proc/self/exe")
+		cmd := kerneltest.Command(t, "/proc/self/exe")
 		cmd.Env = append(os.Environ(), "LADE_TEST_WRITER="+s.root)
 		out, err := cmd.StdoutPipe()
 		if err != nil {

@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"lade/internal/logs"
 	"lade/internal/shim"
+	"lade/test/kerneltest"
 )
 
 // 64 MiB go in and come out again, byte for byte.
@@ -263,11 +265,15 @@ func TestFromLog(t *testing.T) {
 	cfg := r.config("seq 0 29999; printf 'begun '; read x; echo ended; seq 30000 30010")
 	cfg.Stdin = true
 	c := run(t, r, cfg)
-	for range 1000 {
-		if len(logged(t, cfg)) == 30000 {
-			break
+	follower, err := logs.Open(cfg.Log.Dir, logs.ReadOptions{Tail: -1, Follow: true, Stdout: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follower.Close()
+	for range 30000 {
+		if _, err := follower.Next(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	var ss []session
 	for range 3 {
@@ -325,17 +331,13 @@ func TestAbortedAttaches(t *testing.T) {
 		}
 		_ = s.Close()
 	}
-	var st shim.State
-	var err error
-	for range 1000 {
-		if st, err = c.State(t.Context()); err != nil || st.Clients == 0 && count() == before {
-			break
+	kerneltest.Eventually(t, fmt.Sprintf("no clients, and %d descriptors as at first", before), func() bool {
+		st, err := c.State(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if err != nil || st.Clients != 0 || count() != before {
-		t.Errorf("%d clients, %d descriptors of %d at first, %v", st.Clients, count(), before, err)
-	}
+		return st.Clients == 0 && count() == before
+	})
 }
 
 // A client that reads nothing does not keep the shim from leaving, and still

@@ -53,7 +53,6 @@ func TestMemory(t *testing.T) {
 		}
 		pids = append(pids, c.PID())
 	}
-	time.Sleep(100 * time.Millisecond)
 	total := 0
 	for _, pid := range pids {
 		total += pss(t, pid)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/pidfd"
 	"lade/internal/linux/scm"
 	"lade/internal/logs"
 	"lade/internal/shim"
@@ -110,8 +111,7 @@ func TestEngineIsKilled(t *testing.T) {
 		if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
 			t.Fatalf("engine %d says %q", i, line)
 		}
-		time.Sleep(time.Duration(rand.IntN(20000)) * time.Microsecond)
-		_ = cmd.Process.Kill()
+		time.AfterFunc(time.Duration(rand.IntN(20000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 	}
 	c, err := shim.Dial(t.Context(), cfg.Bundle)
@@ -147,10 +147,7 @@ func TestShimIsKilled(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Duration(rand.IntN(5000)) * time.Microsecond)
-			if err := syscall.Kill(c.PID(), syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+			time.AfterFunc(time.Duration(rand.IntN(5000))*time.Microsecond, func() { _ = syscall.Kill(c.PID(), syscall.SIGKILL) })
 			within(t, "the shim's end", c.Done())
 			if _, err := c.State(t.Context()); !errdefs.Is(err, errdefs.Unavailable) {
 				t.Errorf("ask a dead shim: %v", err)
@@ -296,21 +293,52 @@ func TestDiskIsFullFromTheStart(t *testing.T) {
 // Orphans of the container come to the shim, which reaps them.
 func TestOrphans(t *testing.T) {
 	r := fakeRig(t)
-	cfg := r.config("i=0; while [ $i -lt 20 ]; do (sh -c 'sleep 0.05' &) ; i=$((i+1)); done; echo begun; read x")
+	cfg := r.config("")
+	gate := filepath.Join(cfg.Bundle, "gate")
+	if err := syscall.Mkfifo(gate, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.write(cfg, "i=0; while [ $i -lt 20 ]; do (sh -c 'read x <"+gate+"' &) ; i=$((i+1)); done; echo begun; read x")
 	cfg.Stdin = true
 	s, a := client(t, interactive)
 	c := run(t, r, cfg, a)
 	s.until(t, "begun")
-	children := fmt.Sprintf("/proc/%d/task/%d/children", c.PID(), c.PID())
-	var b []byte
-	for range 500 {
-		b, _ = os.ReadFile(children)
-		if len(strings.Fields(string(b))) == 1 {
-			return // the container alone
-		}
-		time.Sleep(10 * time.Millisecond)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", c.PID(), c.PID()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("children that are left: %s", b)
+	st, err := c.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var orphans []int
+	for word := range strings.FieldsSeq(string(b)) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := pidfd.Open(pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if pid != st.PID {
+			orphans = append(orphans, fd)
+		}
+	}
+	w, err := os.OpenFile(gate, os.O_RDWR, 0) // for both: no reader is missed that is yet to come
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.WriteString(strings.Repeat("\n", len(orphans))); err != nil || len(orphans) != 20 {
+		t.Fatalf("%d orphans, %v", len(orphans), err)
+	}
+	for _, fd := range orphans {
+		if err := await(fd, unix.POLLHUP); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // Who talks nonsense loses its connection, and nobody else's suffers.

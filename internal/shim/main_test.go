@@ -11,10 +11,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
+	"lade/internal/linux/pidfd"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/scm"
 	"lade/internal/shim/serve"
@@ -151,9 +152,24 @@ func (f *fake) kill(dir string, sig syscall.Signal) error {
 		return err
 	}
 	pid, _ := strconv.Atoi(string(b))
-	err = syscall.Kill(pid, sig)
-	if f.slow {
-		time.Sleep(300 * time.Millisecond)
+	fd, err := pidfd.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err = pidfd.Signal(fd, sig); err == nil && f.slow {
+		err = await(fd, unix.POLLHUP)
+	}
+	return err
+}
+
+// await waits for an event of a process: POLLIN, it has ended; POLLHUP, its
+// parent has taken note, too (since Linux 6.9).
+func await(fd int, event int16) error {
+	p := []unix.PollFd{{Fd: int32(fd), Events: event}}
+	n, err := unix.Poll(p, int(kerneltest.Patience.Milliseconds()))
+	if err == nil && (n != 1 || p[0].Revents&event == 0) {
+		err = fmt.Errorf("a process's event %#x does not come: %#x", event, p[0].Revents)
 	}
 	return err
 }

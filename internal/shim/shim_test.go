@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/pidfd"
 	"lade/internal/shim"
 )
 
@@ -174,17 +176,18 @@ func TestUnusedShimLeaves(t *testing.T) {
 	if st, err := d.State(t.Context()); err != nil || st.Status != shim.StatusFresh {
 		t.Errorf("with a connection left: %+v, %v", st, err)
 	}
-	_ = d.Close()
-	for range 3000 {
-		if d, err = shim.Dial(t.Context(), cfg.Bundle); errdefs.Is(err, errdefs.NotFound) {
-			return
-		}
-		if err == nil {
-			_ = d.Close()
-		}
-		time.Sleep(10 * time.Millisecond)
+	fd, err := pidfd.Open(d.PID())
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Errorf("the shim is still there: %v", err)
+	defer unix.Close(fd)
+	_ = d.Close()
+	if err := await(fd, unix.POLLIN); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shim.Dial(t.Context(), cfg.Bundle); !errdefs.Is(err, errdefs.NotFound) {
+		t.Errorf("dial a shim that has left: %v", err)
+	}
 }
 
 func TestExec(t *testing.T) {

@@ -167,6 +167,16 @@ func (h *host) killEngine() {
 	h.endOther(syscall.SIGKILL)
 }
 
+// killEngineIn kills the engine at a moment of its life, and waits for its end.
+func (h *host) killEngineIn(d time.Duration) {
+	ended := make(chan struct{})
+	time.AfterFunc(d, func() {
+		defer close(ended)
+		h.killEngine()
+	})
+	<-ended
+}
+
 // endOther ends an engine that is no child of ours.
 func (h *host) endOther(sig syscall.Signal) {
 	raw, err := os.ReadFile(h.dir + "/s/laded.lock")

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"lade/test/terminal"
 )
 
 // TestKilledEngine kills the engine at random moments while containers print
@@ -40,8 +42,7 @@ echo last $i; exit $((n + 10))`
 			}
 			background.Go(func() { _ = c.Wait() })
 		}
-		<-time.After(time.Duration(random.IntN(60)) * time.Millisecond)
-		h.killEngine()
+		h.killEngineIn(time.Duration(random.IntN(60)) * time.Millisecond)
 		h.startEngine()
 	}
 	background.Wait()
@@ -88,17 +89,17 @@ func checkNumbered(t *testing.T, container int, log string) {
 // the engine under it, and still gets all output and the exit code.
 func TestAttachedSessionOutlivesTheEngine(t *testing.T) {
 	h := newHost(t)
-	x := onTerminal(t, h.command(t.Context(), "run", "--rm", "-it", "--network", "none", "lade/toolbox", "sh"))
-	x.write("echo be$((1))fore\n")
-	x.expect("be1fore")
+	x := terminal.Start(t, h.command(t.Context(), "run", "--rm", "-it", "--network", "none", "lade/toolbox", "sh"))
+	x.Enter("echo be$((1))fore\n")
+	x.See("be1fore")
 	h.killEngine()
-	x.write("echo whi$((2))le\n")
-	x.expect("whi2le")
+	x.Enter("echo whi$((2))le\n")
+	x.See("whi2le")
 	h.startEngine()
-	x.write("echo af$((3))ter\n")
-	x.expect("af3ter")
-	x.write("exit 5\n")
-	if code := x.exit(); code != 5 {
+	x.Enter("echo af$((3))ter\n")
+	x.See("af3ter")
+	x.Enter("exit 5\n")
+	if code := x.Exit(); code != 5 {
 		t.Errorf("exit %d, want 5", code)
 	}
 	if left := h.must("ps", "-aq"); left != "" {

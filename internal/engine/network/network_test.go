@@ -209,22 +209,11 @@ func TestAttach(t *testing.T) {
 // awaitIdle waits until the service has taken everything away.
 func awaitIdle(tb testing.TB, s *Service) {
 	tb.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(10 * time.Second)
-	for {
+	kerneltest.Eventually(tb, "the network is down", func() bool {
 		s.mu.Lock()
-		idle := s.pool == nil && len(s.going) == 0 && len(s.stuck) == 0
-		s.mu.Unlock()
-		if idle {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-limit:
-			tb.Fatal("the network is still up")
-		}
-	}
+		defer s.mu.Unlock()
+		return s.pool == nil && len(s.going) == 0 && len(s.stuck) == 0
+	})
 }
 
 func TestAttachNobody(t *testing.T) {
@@ -490,9 +479,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = out.Read(make([]byte, 1)) // it works
-		timer := time.NewTimer(time.Duration(rand.IntN(60000)) * time.Microsecond)
-		<-timer.C
-		_ = cmd.Process.Kill()
+		time.AfterFunc(time.Duration(rand.IntN(60000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
 		_, closed := open(t, dir, nil)
 		closed()
@@ -514,6 +501,8 @@ func victim(dir string) {
 	var pid int
 	_, _ = fmt.Sscan(os.Getenv("LADE_TEST_PID"), &pid)
 	_, _ = os.Stdout.WriteString("x")
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for {
 		id := ident.New()
 		if _, err := s.Attach(nil, id, pid); err != nil { //nolint:staticcheck // the context is not used
@@ -523,15 +512,13 @@ func victim(dir string) {
 			fmt.Fprintln(os.Stderr, "victim:", err)
 		}
 		// One namespace has room for one eth0.
-		for {
+		for range tick.C {
 			s.mu.Lock()
 			n := len(s.going)
 			s.mu.Unlock()
 			if n == 0 {
 				break
 			}
-			timer := time.NewTimer(time.Millisecond)
-			<-timer.C
 		}
 	}
 }

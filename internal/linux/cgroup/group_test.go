@@ -84,7 +84,7 @@ func create(t *testing.T, l Layout, path string, r *specs.LinuxResources) Group 
 func start(t *testing.T, g Group, script string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	var out bytes.Buffer
-	cmd := exec.Command("/bin/busybox", "sh", "-c", "read x; "+script)
+	cmd := kerneltest.Command(t, "/bin/busybox", "sh", "-c", "read x; "+script)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -201,7 +201,10 @@ func TestFreeze(t *testing.T) {
 			t.Errorf("frozen: %v, %v", frozen, err)
 		}
 		before := cpu()
-		<-time.After(50 * time.Millisecond)
+		// Meanwhile the machine works on for others.
+		if out, err := kerneltest.Command(t, "/bin/busybox", "sh", "-c", "i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 		if after := cpu(); after != before {
 			t.Errorf("it ran while frozen: %s, then %s", before, after)
 		}

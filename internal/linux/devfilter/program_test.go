@@ -3,7 +3,6 @@ package devfilter
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -35,7 +34,7 @@ func TestAttach(t *testing.T) {
 	}
 	defer f.Close()
 	read := func(device string) error {
-		cmd := exec.Command("/bin/busybox", "head", "-c1", device)
+		cmd := kerneltest.Command(t, "/bin/busybox", "head", "-c1", device)
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(f.Fd())}
 		out, err := cmd.CombinedOutput()
 		if err != nil && strings.Contains(string(out), "Operation not permitted") {

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"lade/test/kerneltest"
 )
 
 // The test binary is the init: with this variable set it behaves as lade-init.
@@ -33,8 +35,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func command(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	c := kerneltest.Command(t, os.Args[0], args...)
 	c.Env = append(os.Environ(), asInit+"=1")
 	return c
 }
@@ -53,7 +56,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"/etc/passwd"}, NotExecutable, "permission denied"},
 		{nil, NotFound, "usage"},
 	} {
-		c := command(tt.args...)
+		c := command(t, tt.args...)
 		var errs bytes.Buffer
 		c.Stderr = &errs
 		_ = c.Run()
@@ -64,7 +67,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestPassesSignals(t *testing.T) {
-	c := command("bash", "-c", "trap 'echo got USR1' USR1; trap 'echo got TERM; exit 7' TERM; echo ready; while :; do read -t 1 <> <(:); done")
+	c := command(t, "bash", "-c", "trap 'echo got USR1' USR1; trap 'echo got TERM; exit 7' TERM; echo ready; while :; do read -t 1 <> <(:); done")
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +97,7 @@ func TestPassesSignals(t *testing.T) {
 func TestReapsOrphans(t *testing.T) {
 	script := `(sh -c 'echo $PPID; exit' &) ; (true &) ; i=0
 while grep -qs "^State:.Z" $(grep -ls "^PPid:.$PPID\$" /proc/[0-9]*/status); do i=$((i+1)); [ $i -lt 1000 ] || { echo zombies; exit 1; }; done; echo clean`
-	out, err := command("sh", "-c", script).CombinedOutput()
+	out, err := command(t, "sh", "-c", script).CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "clean") {
 		t.Errorf("%v: %s", err, out)
 	}

@@ -4,7 +4,8 @@ import (
 	"os"
 	"syscall"
 	"testing"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lade/test/kerneltest"
 )
@@ -27,20 +28,18 @@ func spawn(t *testing.T, script string) (pid, fd int) {
 // end waits for the process without reaping it.
 func end(t *testing.T, fd int) Status {
 	t.Helper()
-	for range 1000 {
-		if over, err := Ended(fd); err != nil {
-			t.Fatal(err)
-		} else if over {
-			st, ok, err := Peek(fd)
-			if err != nil || !ok {
-				t.Fatalf("peek: %v, %v", ok, err)
-			}
-			return st
-		}
-		time.Sleep(5 * time.Millisecond)
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(p, int(kerneltest.Patience.Milliseconds())); n != 1 || err != nil {
+		t.Fatalf("the process does not end: %d, %v", n, err)
 	}
-	t.Fatal("the process does not end")
-	return Status{}
+	if over, err := Ended(fd); !over || err != nil {
+		t.Fatalf("ended: %v, %v", over, err)
+	}
+	st, ok, err := Peek(fd)
+	if err != nil || !ok {
+		t.Fatalf("peek: %v, %v", ok, err)
+	}
+	return st
 }
 
 func TestStatus(t *testing.T) {

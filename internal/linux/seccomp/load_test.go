@@ -76,7 +76,7 @@ func TestKernel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command("/proc/self/exe", tt.script)
+			cmd := kerneltest.Command(t, "/proc/self/exe", tt.script)
 			cmd.Env = append(os.Environ(), childEnv+"="+string(profile))
 			out, err := cmd.CombinedOutput()
 			var signal syscall.Signal
@@ -102,7 +102,7 @@ func TestKernelDefaultProfile(t *testing.T) {
 	script := `d=$(busybox mktemp -d) && cd $d && echo 1 >a && busybox ln -s a b && busybox cat b && (echo 2 | busybox cat) &&
 		busybox rm a b && busybox rmdir $d
 		busybox unshare -m true; busybox mount -t tmpfs x /tmp; busybox unshare -U true; busybox sleep 0 & wait; echo end`
-	cmd := exec.Command("/proc/self/exe", script)
+	cmd := kerneltest.Command(t, "/proc/self/exe", script)
 	cmd.Env = append(os.Environ(), childEnv+"="+string(profile))
 	out, err := cmd.CombinedOutput()
 	want := "1\n2\nunshare: unshare(0x20000): Operation not permitted\nmount: permission denied (are you root?)\nunshare: unshare(0x10000000): Operation not permitted\nend\n"

@@ -291,7 +291,7 @@ func TestPing(t *testing.T) {
 	a := connect(t, c, index, "lade00000001", "10.76.0.2")
 	connect(t, c, index, "lade00000002", "10.76.0.3")
 	err = netns.Do(a, func() error {
-		out, err := exec.Command(ping, "-c1", "-W5", "10.76.0.3").CombinedOutput()
+		out, err := kerneltest.Command(t, ping, "-c1", "-W5", "10.76.0.3").CombinedOutput()
 		if err != nil {
 			t.Logf("%s", out)
 		}

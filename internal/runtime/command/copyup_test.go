@@ -3,7 +3,6 @@ package command_test
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,7 +51,7 @@ func TestCopyUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			if userNS {
-				if out, err := exec.Command("chown", "-hR", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
+				if out, err := kerneltest.Command(t, "chown", "-hR", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
 					t.Fatalf("%v: %s", err, out)
 				}
 				reachable(t, m.rootfs)
@@ -122,7 +121,7 @@ read-only
 		if err := os.WriteFile(filepath.Join(m.rootfs, "etc/one"), []byte("1"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out, err := exec.Command("chown", "-hR", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
+		if out, err := kerneltest.Command(t, "chown", "-hR", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		reachable(t, m.rootfs)

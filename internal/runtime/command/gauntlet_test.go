@@ -222,7 +222,7 @@ func TestTerminal(t *testing.T) {
 	if _, err := second.Write([]byte{3}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the process on the second terminal ends", func() bool {
+	kerneltest.Eventually(t, "the process on the second terminal ends", func() bool {
 		return strings.Count(m.must("ps", "--format", "json", id), ",") == 0
 	})
 	if got := m.status(id); got != "running" {

@@ -1,6 +1,7 @@
 package command_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -80,7 +81,7 @@ func (m *machine) configure(change func(*specs.Spec)) {
 }
 
 func (m *machine) command(args ...string) *exec.Cmd {
-	cmd := exec.Command("/proc/self/exe", append([]string{"--root", m.state}, args...)...)
+	cmd := kerneltest.Command(m.t, "/proc/self/exe", append([]string{"--root", m.state}, args...)...)
 	cmd.Env = append(append(os.Environ(), asRuntime+"=1"), m.env...)
 	return cmd
 }
@@ -142,21 +143,6 @@ func (m *machine) status(id string) string {
 		m.t.Fatal(err)
 	}
 	return s.Status
-}
-
-// eventually waits until ok, which has no event to wait for.
-func eventually(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	end := time.After(5 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-end:
-			tb.Fatalf("%s: not within 5 s", what)
-		}
-	}
 }
 
 func code(err error) int {
@@ -287,7 +273,7 @@ func TestLifeCycle(t *testing.T) {
 		t.Errorf("list: %q", got)
 	}
 	m.must("kill", id, "KILL")
-	eventually(t, "stopped after kill", func() bool { return m.status(id) == "stopped" })
+	kerneltest.Eventually(t, "stopped after kill", func() bool { return m.status(id) == "stopped" })
 	if out, err := m.run("kill", id, "0"); err == nil || !strings.Contains(out, "container not running") {
 		t.Errorf("kill when stopped: %q, %v", out, err)
 	}
@@ -340,7 +326,7 @@ func TestUserNamespace(t *testing.T) {
 		c.Root.Readonly = false
 		c.Linux.Sysctl = map[string]string{"net.ipv4.ip_forward": "1", "kernel.shmmni": "77"}
 	})
-	own := exec.Command("chown", "-R", "200000:200000", m.rootfs)
+	own := kerneltest.Command(t, "chown", "-R", "200000:200000", m.rootfs)
 	if out, err := own.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -519,23 +505,35 @@ func TestHooks(t *testing.T) {
 func TestForegroundSignals(t *testing.T) {
 	m := newMachine(t, nil)
 	m.args("sh", "-c", "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.01; done")
-	cmd := m.command("run", "--bundle", m.bundle, kerneltest.ID(t))
-	out, err := cmd.StdoutPipe()
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer r.Close()
+	if err := r.SetReadDeadline(time.Now().Add(kerneltest.Patience)); err != nil {
+		t.Fatal(err)
+	}
+	id := kerneltest.ID(t)
+	cmd := m.command("run", "--bundle", m.bundle, id)
+	cmd.Stdout = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	b := make([]byte, 64)
-	n, _ := out.Read(b)
-	if string(b[:n]) != "ready\n" {
-		t.Fatalf("got %q", b[:n])
+	defer m.must("delete", "--force", id) // where it has missed the signal
+	_ = w.Close()
+	out := bufio.NewReader(r)
+	if line, err := out.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("got %q, %v", line, err)
 	}
-	_ = cmd.Process.Signal(unix.SIGTERM)
-	n, _ = out.Read(b)
-	if err := cmd.Wait(); string(b[:n]) != "term\n" || code(err) != 3 {
-		t.Errorf("got %q, %v", b[:n], err)
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := out.ReadString('\n'); line != "term\n" {
+		t.Errorf("after the signal: got %q, %v", line, err)
+		_ = cmd.Process.Kill()
+	}
+	if err := cmd.Wait(); code(err) != 3 {
+		t.Errorf("it ended with %v", err)
 	}
 }
 
@@ -549,7 +547,7 @@ func TestPod(t *testing.T) {
 		c.Linux.GIDMappings = c.Linux.UIDMappings
 	}
 	m := newMachine(t, userNS)
-	if out, err := exec.Command("chown", "-R", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
+	if out, err := kerneltest.Command(t, "chown", "-R", "200000:200000", m.rootfs).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	reachable(t, m.rootfs)
