@@ -13,7 +13,28 @@ const (
 	// parameter "format" is ExplainText (also when absent) or ExplainJSON. The
 	// body is the runtime's own words, passed on as they are.
 	ExplainPattern = "GET /lade/containers/{id}/explain"
+	// LedgerPath answers, to a GET, whose every byte below the data root is: a
+	// Ledger.
+	LedgerPath = "/lade/ledger"
 )
+
+// Ledger is what lies below the data root, and whose it is.
+type Ledger struct {
+	Root string
+	// Lines are what one owner has of one kind; they add up to Files and Bytes.
+	Lines []LedgerLine
+	Files int64
+	Bytes int64 // of allocated blocks
+}
+
+// LedgerLine is what one owner has of one kind.
+type LedgerLine struct {
+	Kind  string // such as blob, layer, log; empty: nobody knows it
+	Owner string `json:",omitempty"` // a digest, a container's id, a volume's name
+	Path  string `json:",omitempty"` // of what nobody knows, below the root
+	Files int64
+	Bytes int64
+}
 
 // The formats of an explanation.
 const (

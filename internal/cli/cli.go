@@ -22,6 +22,7 @@ import (
 	"lade/api"
 	"lade/internal/cli/command"
 	"lade/internal/cli/command/container"
+	"lade/internal/cli/command/disk"
 	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/system"
 	"lade/internal/errdefs"
@@ -129,7 +130,9 @@ func entries() []entry {
 			return group("container", "Manage containers", containers(env)...)
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
-		{"system", groups, func(env *command.Env) *cobra.Command { return group("system", "Manage Lade", system.NewInfo(env)) }},
+		{"system", groups, func(env *command.Env) *cobra.Command {
+			return group("system", "Manage Lade", disk.NewUsage(env), system.NewInfo(env))
+		}},
 		{"create", "", container.NewCreate},
 		{"start", "", container.NewStart},
 		{"attach", "", container.NewAttach},

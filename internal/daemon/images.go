@@ -23,6 +23,7 @@ type images struct {
 	*image.Service
 	store  *imagestore.Store
 	layers *snapshot.Store
+	blobs  *content.Store
 	began  time.Time
 	log    *slog.Logger
 	// containers is set once they are there: images are used by containers,
@@ -35,7 +36,7 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	if err != nil {
 		return nil, err
 	}
-	i := &images{layers: layers, began: time.Now(), log: log}
+	i := &images{layers: layers, blobs: blobs, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
 	i.Service = image.New(image.Config{

@@ -13,6 +13,9 @@ import (
 // Size returns a size as Docker writes it: three digits, powers of 1000.
 func Size(bytes int64) string { return units.HumanSizeWithPrecision(float64(bytes), 3) }
 
+// FineSize returns a size with four digits, as Docker writes sums.
+func FineSize(bytes int64) string { return units.HumanSize(float64(bytes)) }
+
 // Ago returns how long ago t was, such as "5 minutes ago".
 func Ago(t, now time.Time) string {
 	if t.IsZero() || t.Unix() <= 0 {

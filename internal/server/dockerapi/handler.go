@@ -31,7 +31,7 @@ func New(s Services) *Handler {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
-	h.routes = newRouter(slices.Concat(h.systemRoutes(), h.imageRoutes(), h.containerRoutes(), h.execRoutes(), h.networkRoutes(), h.ladeRoutes()))
+	h.routes = newRouter(slices.Concat(h.systemRoutes(), h.imageRoutes(), h.containerRoutes(), h.execRoutes(), h.networkRoutes(), h.diskRoutes(), h.ladeRoutes()))
 	return h
 }
 

@@ -22,6 +22,7 @@ type Services struct {
 	Images    Images
 	System    System
 	Networks  Networks
+	Disk      Disk
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
