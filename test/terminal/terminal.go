@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lade/internal/linux/pty"
 )
 
@@ -137,13 +135,6 @@ func (s *Session) Resize(rows, columns uint16) {
 	}
 }
 
-// Settings returns how the terminal is set, which is known to its master after
-// the last program has left it, too.
-func (s *Session) Settings() unix.Termios {
-	s.tb.Helper()
-	settings, err := unix.IoctlGetTermios(int(s.master.Fd()), unix.TCGETS)
-	if err != nil {
-		s.tb.Fatal(err)
-	}
-	return *settings
-}
+// Fd returns the terminal's master side, which knows how the terminal is set
+// after the last program has left it, too.
+func (s *Session) Fd() int { return int(s.master.Fd()) }
