@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,67 +18,23 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/metadata"
 	"lade/internal/reference"
+	"lade/test/stores"
 )
-
-// fakeLayers are layers that exist by name only.
-type fakeLayers struct {
-	mu   sync.Mutex
-	have map[digest.Digest]bool
-}
-
-func (f *fakeLayers) Size(d digest.Digest) (int64, bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return 100, f.have[d], nil
-}
-
-func (f *fakeLayers) Remove(d digest.Digest) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.have, d)
-	return nil
-}
-
-func (f *fakeLayers) List() ([]digest.Digest, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []digest.Digest
-	for d := range f.have {
-		all = append(all, d)
-	}
-	return all, nil
-}
-
-func (f *fakeLayers) add(d digest.Digest) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.have[d] = true
-}
 
 type fixture struct {
 	t      *testing.T
 	store  *Store
 	blobs  *content.Store
-	layers *fakeLayers
+	layers *stores.Layers
 	db     *metadata.DB
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	dir := t.TempDir()
-	db, err := metadata.Open(filepath.Join(dir, "lade.db"), metadata.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	blobs, err := content.Open(filepath.Join(dir, "content"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{t: t, blobs: blobs, layers: &fakeLayers{have: map[digest.Digest]bool{}}, db: db}
+	f := &fixture{t: t, blobs: stores.Blobs(t, t.TempDir()), layers: &stores.Layers{}, db: stores.Records(t)}
 	clock := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var mu sync.Mutex
-	f.store = New(Config{DB: db, Content: blobs, Layers: f.layers, Now: func() time.Time {
+	f.store = New(Config{DB: f.db, Content: f.blobs, Layers: f.layers, Now: func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		clock = clock.Add(time.Second)
@@ -105,7 +60,7 @@ func (f *fixture) image(label string, layers ...string) Manifest {
 	for _, l := range layers {
 		b, n := f.blob("blob of " + l)
 		diff := digest.FromString(l)
-		f.layers.add(diff)
+		f.layers.Add(diff, make([]byte, 100))
 		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, diff)
 		m.Layers = append(m.Layers, Layer{Blob: b, Size: n, DiffID: diff})
 	}
@@ -145,7 +100,7 @@ func (f *fixture) left() [2]int {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return [2]int{len(blobs), len(f.layers.have)}
+	return [2]int{len(blobs), f.layers.Len()}
 }
 
 func TestPutResolve(t *testing.T) {

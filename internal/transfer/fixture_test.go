@@ -4,9 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -22,14 +20,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"lade/internal/content"
-	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/imagestore"
-	"lade/internal/metadata"
 	"lade/internal/reference"
 	"lade/internal/registry/client"
 	"lade/test/kerneltest"
+	"lade/test/stores"
 )
 
 func TestMain(m *testing.M) {
@@ -39,66 +35,11 @@ func TestMain(m *testing.M) {
 	kerneltest.Main(m, kerneltest.Options{})
 }
 
-// fakeLayers keeps tars in memory, and checks them as the real store does.
-type fakeLayers struct {
-	mu   sync.Mutex
-	have map[digest.Digest][]byte
-	fail error // what Unpack returns, where set
-}
-
-func (f *fakeLayers) Has(d digest.Digest) (bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	_, ok := f.have[d]
-	return ok, nil
-}
-
-func (f *fakeLayers) Size(d digest.Digest) (int64, bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b, ok := f.have[d]
-	return int64(len(b)), ok, nil
-}
-
-func (f *fakeLayers) Unpack(_ context.Context, d digest.Digest, r io.Reader) error {
-	if f.fail != nil {
-		return f.fail
-	}
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	if got := digest.FromBytes(b); got != d {
-		return errdefs.New(errdefs.DataLoss, "layer has the DiffID %s, not %s", got, d)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.have[d] = b
-	return nil
-}
-
-func (f *fakeLayers) Remove(d digest.Digest) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.have, d)
-	return nil
-}
-
-func (f *fakeLayers) List() ([]digest.Digest, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var all []digest.Digest
-	for d := range f.have {
-		all = append(all, d)
-	}
-	return all, nil
-}
-
 type fixture struct {
 	*Transfer
 	t      *testing.T
 	dir    string
-	layers *fakeLayers
+	layers *stores.Layers
 }
 
 func newFixture(t *testing.T, limits Limits) *fixture {
@@ -108,23 +49,14 @@ func newFixture(t *testing.T, limits Limits) *fixture {
 
 func newFixtureIn(t *testing.T, dir string, limits Limits) *fixture {
 	t.Helper()
-	db, err := metadata.Open(filepath.Join(t.TempDir(), "lade.db"), metadata.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	blobs, err := content.Open(filepath.Join(dir, "content"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	layers := &fakeLayers{have: map[digest.Digest][]byte{}}
+	blobs, layers := stores.Blobs(t, dir), &stores.Layers{}
 	c := client.New(client.Options{Backoff: time.Millisecond, Attempts: 3, Stall: 5 * time.Second})
 	t.Cleanup(c.Close)
 	return &fixture{
 		t: t, dir: dir, layers: layers,
 		Transfer: New(Config{
 			Content: blobs, Layers: layers, Client: c, Limits: limits, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
-			Images: imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: layers}),
+			Images: imagestore.New(imagestore.Config{DB: stores.Records(t), Content: blobs, Layers: layers}),
 		}),
 	}
 }
@@ -140,7 +72,7 @@ func (f *fixture) left() [3]int {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return [3]int{len(blobs), len(partial), len(f.layers.have)}
+	return [3]int{len(blobs), len(partial), f.layers.Len()}
 }
 
 func (f *fixture) pull(ref string) (Result, []Progress, error) {

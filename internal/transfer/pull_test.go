@@ -48,7 +48,7 @@ func TestPull(t *testing.T) {
 			if err != nil || e.Manifest != desc.Digest || e.Record.UnpackedSize() != int64(2*len(base)+len(top)) {
 				t.Errorf("resolved %+v, %v", e, err)
 			}
-			if !bytes.Equal(f.layers.have[digest.FromBytes(base)], base) || f.left() != [3]int{4, 0, 2} {
+			if !bytes.Equal(f.layers.Tar(digest.FromBytes(base)), base) || f.left() != [3]int{4, 0, 2} {
 				t.Errorf("on disk: %v", f.left())
 			}
 			var said []string
@@ -162,7 +162,7 @@ func TestPullRefuses(t *testing.T) {
 			reg.image("tag", "amd64", image.Zstd, tarOf(t, map[string]string{"zeros": strings.Repeat("\x00", 64<<20)}))
 		}, errdefs.Exhausted, "more than 100 times", false},
 		{"too big", func(reg *registry, f *fixture) { f.Limits.Layer = 1000; good(reg) }, errdefs.Exhausted, "more than 1000 bytes", false},
-		{"disk full while unpacking", func(reg *registry, f *fixture) { f.layers.fail = syscall.ENOSPC; good(reg) }, errdefs.Internal, "no space left", false},
+		{"disk full while unpacking", func(reg *registry, f *fixture) { f.layers.Fail = syscall.ENOSPC; good(reg) }, errdefs.Internal, "no space left", false},
 		{"index as manifest", func(reg *registry, _ *fixture) {
 			good(reg)
 			reg.types["tag"] = ocispec.MediaTypeImageIndex
@@ -265,7 +265,7 @@ func TestPullGoesOn(t *testing.T) {
 	if sent == 0 || sent > 260000 {
 		t.Errorf("the retry fetched %d bytes", sent)
 	}
-	if left := f.left(); left != [3]int{3, 0, 1} || !bytes.Equal(f.layers.have[digest.FromBytes(data)], data) {
+	if left := f.left(); left != [3]int{3, 0, 1} || !bytes.Equal(f.layers.Tar(digest.FromBytes(data)), data) {
 		t.Errorf("on disk: %v", left)
 	}
 }
