@@ -30,7 +30,7 @@ func NewAttach(env *command.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&o.noStdin, "no-stdin", false, "Do not attach STDIN")
 	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy all received signals to the process")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	detachKeysFlag(fs, &o.detachKeys)
 	return cmd
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"lade/client"
 	"lade/internal/cli/command"
@@ -39,13 +38,6 @@ type creation struct {
 	cidfile string
 }
 
-func (o *creation) register(fs *pflag.FlagSet) {
-	o.Register(fs)
-	fs.StringVar(&o.pull, "pull", pullMissing, `Pull image before running ("always", "missing", "never")`)
-	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
-	fs.StringVar(&o.cidfile, "cidfile", "", "Write the container ID to the file")
-}
-
 // request puts the create request together.
 func (o *creation) request(cmd *cobra.Command, args []string) (container.CreateRequest, error) {
 	switch o.pull {
@@ -56,32 +48,43 @@ func (o *creation) request(cmd *cobra.Command, args []string) (container.CreateR
 	return o.Request(args[0], args[1:], cmd.Flags().Changed("entrypoint"))
 }
 
-// NewCreate returns the command create.
-func NewCreate(env *command.Env) *cobra.Command {
-	var o creation
+// command returns a command that makes a container and goes on with it.
+func (o *creation) command(env *command.Env, name, short string, run func(context.Context, container.CreateRequest) error) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "create [OPTIONS] IMAGE [COMMAND] [ARG...]",
-		Short:             "Create a new container",
+		Use:               name + " [OPTIONS] IMAGE [COMMAND] [ARG...]",
+		Short:             short,
 		Args:              command.AtLeast(1),
 		ValidArgsFunction: env.CompleteImages(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := o.request(cmd, args)
-			if err != nil {
-				return command.WithStatus(command.StatusEngine, err)
+			if err == nil {
+				err = run(cmd.Context(), req)
 			}
-			_, stdout, stderr, chosen := o.Attached()
-			req.AttachStdin, req.AttachStdout, req.AttachStderr = req.OpenStdin, stdout || !chosen, stderr || !chosen
-			req.StdinOnce = req.OpenStdin && req.AttachStdin
-			id, err := o.create(cmd.Context(), env, req)
-			if err != nil {
-				return command.WithStatus(command.StatusEngine, err)
-			}
-			fmt.Fprintln(env.Out, id)
-			return nil
+			return command.WithStatus(command.StatusEngine, err)
 		},
 	}
-	o.register(cmd.Flags())
+	fs := cmd.Flags()
+	o.Register(fs)
+	fs.StringVar(&o.pull, "pull", pullMissing, `Pull image before running ("always", "missing", "never")`)
+	fs.BoolVarP(&o.quiet, "quiet", "q", false, "Suppress the pull output")
+	fs.StringVar(&o.cidfile, "cidfile", "", "Write the container ID to the file")
 	return cmd
+}
+
+// NewCreate returns the command create.
+func NewCreate(env *command.Env) *cobra.Command {
+	var o creation
+	return o.command(env, "create", "Create a new container", func(ctx context.Context, req container.CreateRequest) error {
+		_, stdout, stderr, chosen := o.Attached()
+		req.AttachStdin, req.AttachStdout, req.AttachStderr = req.OpenStdin, stdout || !chosen, stderr || !chosen
+		req.StdinOnce = req.OpenStdin && req.AttachStdin
+		id, err := o.create(ctx, env, req)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(env.Out, id)
+		return nil
+	})
 }
 
 // create makes the container, after pulling its image if that is wanted or

@@ -39,7 +39,7 @@ func NewExec(env *command.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.SetInterspersed(false)
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Detached mode: run command in the background")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	detachKeysFlag(fs, &o.detachKeys)
 	fs.StringArrayVarP(&o.env, "env", "e", nil, "Set environment variables")
 	fs.StringArrayVar(&o.envFiles, "env-file", nil, "Read in a file of environment variables")
 	fs.BoolVarP(&o.interactive, "interactive", "i", false, "Keep STDIN open even if not attached")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"lade/api"
 	"lade/client"
@@ -27,24 +28,13 @@ type runOptions struct {
 // NewRun returns the command run.
 func NewRun(env *command.Env) *cobra.Command {
 	var o runOptions
-	cmd := &cobra.Command{
-		Use:               "run [OPTIONS] IMAGE [COMMAND] [ARG...]",
-		Short:             "Create and run a new container from an image",
-		Args:              command.AtLeast(1),
-		ValidArgsFunction: env.CompleteImages(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			req, err := o.request(cmd, args)
-			if err != nil {
-				return command.WithStatus(command.StatusEngine, err)
-			}
-			return command.WithStatus(command.StatusEngine, o.run(cmd.Context(), env, req))
-		},
-	}
+	cmd := o.command(env, "run", "Create and run a new container from an image", func(ctx context.Context, req container.CreateRequest) error {
+		return o.run(ctx, env, req)
+	})
 	fs := cmd.Flags()
-	o.register(fs)
 	fs.BoolVarP(&o.detach, "detach", "d", false, "Run container in background and print container ID")
 	fs.BoolVar(&o.sigProxy, "sig-proxy", true, "Proxy received signals to the process")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	detachKeysFlag(fs, &o.detachKeys)
 	fs.BoolVar(&o.explain, "explain", false, "Print each step that the kernel would be asked to take, and run nothing")
 	return cmd
 }
@@ -127,6 +117,10 @@ func (o *runOptions) explainAndRemove(ctx context.Context, env *command.Env, s *
 	defer text.Close()
 	_, err = io.Copy(env.Out, text)
 	return err
+}
+
+func detachKeysFlag(fs *pflag.FlagSet, keys *string) {
+	fs.StringVar(keys, "detach-keys", "", "Override the key sequence for detaching a container")
 }
 
 // detachKeys parses the keys, or the default if there are none.

@@ -28,7 +28,7 @@ func NewStart(env *command.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.attach, "attach", "a", false, "Attach STDOUT/STDERR and forward signals")
 	fs.BoolVarP(&o.stdin, "interactive", "i", false, "Attach container's STDIN")
-	fs.StringVar(&o.detachKeys, "detach-keys", "", "Override the key sequence for detaching a container")
+	detachKeysFlag(fs, &o.detachKeys)
 	return cmd
 }
 
