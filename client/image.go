@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/errdefs"
 )
@@ -40,6 +41,41 @@ func (c *Client) PullImage(ctx context.Context, o PullOptions, progress func(jso
 	if o.Auth != "" {
 		r.header = http.Header{registry.AuthHeader: {o.Auth}}
 	}
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return messages(r, resp.Body, progress)
+}
+
+// PushOptions says what to push.
+type PushOptions struct {
+	Ref      string            // name:tag, or a name for all its tags
+	Platform *ocispec.Platform // one of a multi-platform image; nil is all of it
+	Auth     string            // base64url of a registry.AuthConfig; empty is anonymous
+}
+
+// PushImage sends an image to its registry and calls progress for each message
+// of the engine. An error of the push comes back as the error.
+func (c *Client) PushImage(ctx context.Context, o PushOptions, progress func(jsonstream.Message)) error {
+	name, tag := splitRef(o.Ref)
+	if strings.Contains(o.Ref, "@") {
+		return errdefs.New(errdefs.Invalid, "cannot push a digest reference")
+	}
+	q := url.Values{}
+	if tag != "" {
+		q.Set("tag", tag)
+	}
+	if o.Platform != nil {
+		p, err := json.Marshal(o.Platform)
+		if err != nil {
+			return fmt.Errorf("push %s: %w", o.Ref, err)
+		}
+		q.Set("platform", string(p))
+	}
+	// Without the header older engines of Docker refuse.
+	r := call{method: http.MethodPost, path: path("images", name, "push"), query: q, header: http.Header{registry.AuthHeader: {o.Auth}}}
 	resp, err := c.do(ctx, r)
 	if err != nil {
 		return err

@@ -123,6 +123,7 @@ func entries() []entry {
 		{"ps", common, func(env *command.Env) *cobra.Command { return container.NewList(env, "ps") }},
 		{"logs", common, container.NewLogs},
 		{"pull", common, image.NewPull},
+		{"push", common, image.NewPush},
 		{"images", common, func(env *command.Env) *cobra.Command { return image.NewList(env, "images") }},
 		{"version", common, system.NewVersion},
 		{"info", common, system.NewInfo},
@@ -155,7 +156,7 @@ func entries() []entry {
 // images returns the commands of the group image.
 func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
-		image.NewList(env, "ls", "list"), image.NewPull(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
+		image.NewList(env, "ls", "list"), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
 	}
 }

@@ -132,7 +132,10 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 		return err
 	}
 	services := dockerapi.Services{
-		Lifecycle: containers, States: containers, Streams: containers, Execs: execs, Images: images, System: sys, Disk: newDisk(o, images, containers), Log: log,
+		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
+		Images: images, Registries: images.registries,
+		System: sys, Disk: newDisk(o, images, containers),
+		Log: log,
 	}
 	if bridge != nil {
 		services.Networks = bridge

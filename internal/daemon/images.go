@@ -10,6 +10,7 @@ import (
 	"lade/internal/content"
 	"lade/internal/engine/container"
 	"lade/internal/engine/image"
+	"lade/internal/engine/registry"
 	"lade/internal/imagestore"
 	"lade/internal/metadata"
 	"lade/internal/platform"
@@ -21,11 +22,12 @@ import (
 // images is the column of packages that images go through.
 type images struct {
 	*image.Service
-	store  *imagestore.Store
-	layers *snapshot.Store
-	blobs  *content.Store
-	began  time.Time
-	log    *slog.Logger
+	registries *registry.Service
+	store      *imagestore.Store
+	layers     *snapshot.Store
+	blobs      *content.Store
+	began      time.Time
+	log        *slog.Logger
 	// containers is set once they are there: images are used by containers,
 	// and containers are made from images.
 	containers *container.Service
@@ -39,13 +41,14 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	i := &images{layers: layers, blobs: blobs, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
-	i.Service = image.New(image.Config{
-		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log,
-		Transfer: transfer.New(transfer.Config{
-			Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: client.New(client.Options{}),
-			Platform: own, Log: log,
-		}),
+	moves := transfer.New(transfer.Config{
+		Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: client.New(client.Options{}),
+		Platform: own, Log: log,
 	})
+	i.Service = image.New(image.Config{
+		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log, Transfer: moves,
+	})
+	i.registries = registry.New(registry.Config{Images: i.store, Transfer: moves})
 	return i, nil
 }
 

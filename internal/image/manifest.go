@@ -192,6 +192,34 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
+// Refers returns what a manifest or index refers to, whatever it is of: an
+// image, an artifact, an attestation. Blobs are the configuration and the
+// layers, manifests the entries of an index.
+func Refers(raw []byte, announced string) (blobs, manifests []ocispec.Descriptor, err error) {
+	mt, err := MediaTypeOf(raw, announced)
+	if err != nil {
+		return nil, nil, err
+	}
+	if IsIndex(mt) {
+		ix, err := ParseIndex(raw, mt)
+		return nil, ix.Manifests, err
+	}
+	var m ocispec.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, nil, errdefs.New(errdefs.DataLoss, "manifest: %w", err)
+	}
+	if len(m.Layers) > maxLayers {
+		return nil, nil, errdefs.New(errdefs.Exhausted, "manifest has %d layers, more than %d", len(m.Layers), maxLayers)
+	}
+	blobs = append([]ocispec.Descriptor{m.Config}, m.Layers...)
+	for _, d := range blobs {
+		if err := checkDescriptor(d); err != nil {
+			return nil, nil, fmt.Errorf("manifest: %w", err)
+		}
+	}
+	return blobs, nil, nil
+}
+
 // ParseConfig reads an image's configuration.
 func ParseConfig(raw []byte) (ocispec.Image, error) {
 	var c ocispec.Image

@@ -33,6 +33,9 @@ type Entry struct {
 type Ref struct {
 	Ref    reference.Reference
 	Target digest.Digest
+	// Manifest is the image's manifest that the name leads to, by way of the
+	// target.
+	Manifest digest.Digest
 }
 
 // Resolve finds the image that ref means: a name, a name with a digest, an id,
@@ -144,7 +147,7 @@ func (s *Store) entries(tx *metadata.Tx, only digest.Digest) ([]Entry, error) {
 		if err != nil {
 			return fmt.Errorf("record of image name: %w", err)
 		}
-		e.Refs = append(e.Refs, Ref{r, n.Target})
+		e.Refs = append(e.Refs, Ref{r, n.Target, n.Manifest})
 		if r.Digest == "" && e.Tagged.Before(n.Tagged) {
 			e.Tagged = n.Tagged
 		}

@@ -253,6 +253,21 @@ func (s *Store) Tag(id digest.Digest, ref reference.Reference) error {
 	return err
 }
 
+// Known records that a registry has an image under a name by digest. The
+// manifest must be in the store.
+func (s *Store) Known(manifest digest.Digest, n Name) error {
+	return s.db.Update(func(tx *metadata.Tx) error {
+		if _, err := s.manifests.Get(tx, string(manifest)); err != nil {
+			return err
+		}
+		if old, err := s.names.Get(tx, key(n.Ref)); err == nil && old.Manifest == manifest && old.Target == n.Target {
+			return nil
+		}
+		_, err := s.putNames(tx, manifest, []Name{n})
+		return err
+	})
+}
+
 // Untag removes a name and leaves its image alone. The error is of class
 // NotFound if nothing has the name.
 func (s *Store) Untag(ref reference.Reference) error {

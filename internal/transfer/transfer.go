@@ -1,5 +1,5 @@
-// Package transfer brings images into the store: from registries (Pull) and
-// from archives (Load), and out of it again (Save).
+// Package transfer brings images into the store, from registries (Pull) and
+// from archives (Load), and out of it again (Push, Save).
 //
 // A layer takes one pass from the network to disk, with all steps at work at
 // the same time:
@@ -112,6 +112,8 @@ type Progress struct {
 	Current, Total int64
 	// Message is text for people that is no status: Docker's "stream".
 	Message string
+	// Aux is a value for programs that has no other place, one of Docker's.
+	Aux any
 }
 
 // Result is one image that came in.

@@ -7,6 +7,7 @@
 //	lade ARGS...            run lade; with ! it must fail
 //	exits N CMD ARGS...     run a command, which must end with exit status N
 //	retry PATTERN CMD...    run a command until it succeeds and its output matches, for 20 seconds
+//	registry [FILE]         start Debian's registry, and set $REGISTRY; FILE has its users (htpasswd)
 //	engine kill|stop|pid    send SIGKILL or SIGTERM to the engine and wait for its end, or set $ENGINE_PID
 //
 // and the conditions [root], [engine] and [kernel:6.12].
@@ -42,7 +43,7 @@ func TestScripts(t *testing.T) {
 		Condition:          condition,
 		RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"lade": lade, "exits": exits, "retry": retry, "engine": engine,
+			"lade": lade, "exits": exits, "retry": retry, "engine": engine, "registry": registry,
 		},
 	})
 }

@@ -97,7 +97,7 @@ func finished(status string) bool {
 	case "Pull complete", "Already exists", "Download complete, already exists", "Loaded", "Layer already exists", "Pushed":
 		return true
 	}
-	return false
+	return strings.HasPrefix(status, "Mounted from ")
 }
 
 // retire takes a layer out of the lines that move.

@@ -10,12 +10,9 @@ package image
 
 import (
 	"context"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -103,47 +100,11 @@ func (s *Service) Pull(ctx context.Context, o PullOptions, progress func(transfe
 		progress(transfer.Progress{Action: "Status: " + ref.Familiar() + " is built into Lade"})
 		return nil
 	}
-	if t.Credentials, err = credentials(o.Auth, ref.Domain); err != nil {
+	if t.Credentials, err = auth.FromDocker(o.Auth, ref.Domain); err != nil {
 		return err
 	}
 	_, err = s.c.Transfer.Pull(ctx, t, progress)
 	return err
-}
-
-// credentials reads what a client sent along. Credentials that were given for
-// another registry are refused: they would tell this one.
-func credentials(a *registry.AuthConfig, domain string) (auth.Credentials, error) {
-	if a == nil {
-		return auth.Credentials{}, nil
-	}
-	c := auth.Credentials{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}
-	if a.Auth != "" && c.Username == "" && c.Password == "" {
-		raw, err := base64.StdEncoding.DecodeString(a.Auth)
-		user, password, ok := strings.Cut(string(raw), ":")
-		if err != nil || !ok {
-			return auth.Credentials{}, errdefs.With(errdefs.Invalid, errors.New("the credentials are not base64 of user:password"))
-		}
-		c.Username, c.Password = user, password
-	}
-	if c == (auth.Credentials{}) || a.ServerAddress == "" {
-		return c, nil
-	}
-	if of := serverDomain(a.ServerAddress); of != domain {
-		return auth.Credentials{}, errdefs.New(errdefs.Invalid, "the credentials are for the registry %s, not for %s", of, domain)
-	}
-	return c, nil
-}
-
-// serverDomain returns the registry that docker's configuration means by an
-// address: https://index.docker.io/v1/ is docker.io.
-func serverDomain(address string) string {
-	s := strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://")
-	s, _, _ = strings.Cut(s, "/")
-	switch s {
-	case "index.docker.io", "registry-1.docker.io":
-		return "docker.io"
-	}
-	return s
 }
 
 // Load stores the images of an archive. progress may be nil.

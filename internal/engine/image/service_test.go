@@ -3,7 +3,6 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	api "github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/content"
@@ -25,7 +23,6 @@ import (
 	"lade/internal/metadata"
 	"lade/internal/platform"
 	"lade/internal/reference"
-	"lade/internal/registry/auth"
 	"lade/internal/snapshot"
 	"lade/internal/transfer"
 )
@@ -372,29 +369,5 @@ func TestBuiltin(t *testing.T) {
 	f.program("three")
 	if resolve(); ids[4] != own {
 		t.Errorf("somebody's own image was replaced")
-	}
-}
-
-func TestCredentials(t *testing.T) {
-	tests := []struct {
-		in     *registry.AuthConfig
-		domain string
-		want   auth.Credentials
-		class  errdefs.Class
-	}{
-		{nil, "docker.io", auth.Credentials{}, 255},
-		{&registry.AuthConfig{Username: "u", Password: "p"}, "ghcr.io", auth.Credentials{Username: "u", Password: "p"}, 255},
-		{&registry.AuthConfig{Auth: base64.StdEncoding.EncodeToString([]byte("u:p:q"))}, "ghcr.io", auth.Credentials{Username: "u", Password: "p:q"}, 255},
-		{&registry.AuthConfig{Username: "u", Password: "p", ServerAddress: "https://index.docker.io/v1/"}, "docker.io", auth.Credentials{Username: "u", Password: "p"}, 255},
-		{&registry.AuthConfig{Username: "u", Password: "p", ServerAddress: "ghcr.io"}, "ghcr.io", auth.Credentials{Username: "u", Password: "p"}, 255},
-		{&registry.AuthConfig{Username: "u", Password: "p", ServerAddress: "ghcr.io"}, "evil.io", auth.Credentials{}, errdefs.Invalid},
-		{&registry.AuthConfig{ServerAddress: "ghcr.io"}, "evil.io", auth.Credentials{}, 255},
-		{&registry.AuthConfig{Auth: "%%%"}, "ghcr.io", auth.Credentials{}, errdefs.Invalid},
-	}
-	for i, tt := range tests {
-		got, err := credentials(tt.in, tt.domain)
-		if got != tt.want || (err == nil) != (tt.class == 255) || err != nil && !errdefs.Is(err, tt.class) {
-			t.Errorf("%d: %+v, %v", i, got, err)
-		}
 	}
 }

@@ -62,7 +62,8 @@ type Session struct {
 }
 
 // NewSession returns a session for requests to the registry at base, of which
-// scheme and host count, within scope ("repository:library/debian:pull").
+// scheme and host count, within scope ("repository:library/debian:pull"; of
+// several, a space stands between them).
 // The client is used for token servers; it must not add credentials.
 func NewSession(base *url.URL, scope string, cred Credentials, hc *http.Client) *Session {
 	s := &Session{registry: base, cred: cred, scope: scope, now: time.Now}
@@ -179,7 +180,9 @@ func (s *Session) tokenRequest(ctx context.Context, realm *url.URL, service stri
 	if service != "" {
 		q.Set("service", service)
 	}
-	q.Set("scope", s.scope)
+	if s.scope != "" {
+		q.Set("scope", s.scope)
+	}
 	if trusted && s.cred.IdentityToken != "" {
 		q.Set("grant_type", "refresh_token")
 		q.Set("refresh_token", s.cred.IdentityToken)
@@ -191,6 +194,10 @@ func (s *Session) tokenRequest(ctx context.Context, realm *url.URL, service stri
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		}
 		return r, err
+	}
+	// A GET has one parameter for each scope, where OAuth has a list.
+	if s.scope != "" {
+		q["scope"] = strings.Fields(s.scope)
 	}
 	u := *realm
 	u.RawQuery = q.Encode()

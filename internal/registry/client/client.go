@@ -1,7 +1,7 @@
-// Package client fetches manifests and blobs from registries: the pull side of
-// the OCI distribution specification 1.1.
+// Package client speaks to registries: the OCI distribution specification 1.1.
 //
 //	New ─▶ Repository ─▶ Manifest (by tag or digest) ─▶ Blob …
+//	New ─▶ Target ─▶ Connect ─▶ HasBlob, Upload … ─▶ PutManifest
 //
 // Registries are spoken to over TLS; over plain HTTP only if they are this
 // machine (127.0.0.0/8, ::1, localhost), as in Docker. Answers are bounded and
@@ -85,6 +85,7 @@ type Repository struct {
 	base    *url.URL
 	name    string // as people write it
 	path    string
+	pushes  bool
 	session *auth.Session
 }
 
@@ -93,6 +94,26 @@ func (c *Client) Repository(ref reference.Reference, cred auth.Credentials) *Rep
 	base := origin(ref.Domain)
 	scope := "repository:" + ref.Path + ":pull"
 	return &Repository{c: c, base: base, name: ref.FamiliarName(), path: ref.Path, session: auth.NewSession(base, scope, cred, c.http)}
+}
+
+// Target returns the repository of ref to push to. Blobs may be mounted from
+// the given other repositories of the same registry.
+func (c *Client) Target(ref reference.Reference, cred auth.Credentials, from ...string) *Repository {
+	scope := "repository:" + ref.Path + ":pull,push"
+	for _, f := range from {
+		scope += " repository:" + f + ":pull"
+	}
+	r := c.Repository(ref, cred)
+	r.pushes, r.session = true, auth.NewSession(r.base, scope, cred, c.http)
+	return r
+}
+
+// action is what the repository is asked for, as messages say it.
+func (r *Repository) action() string {
+	if r.pushes {
+		return "push"
+	}
+	return "pull"
 }
 
 // origin returns where the registry of a domain is.
@@ -191,24 +212,57 @@ func readAll(r io.Reader, limit int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// get sends a GET, and once more if the server asked for credentials.
+// request is one request to a registry, which may have to be sent twice.
+type request struct {
+	method, url string
+	header      http.Header
+	body        func() (io.ReadCloser, error) // nil: there is none
+	size        int64                         // of the body
+}
+
+func (q request) build(ctx context.Context) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, q.url, nil)
+	if err != nil {
+		return nil, errdefs.With(errdefs.Invalid, err)
+	}
+	req.Header = q.header.Clone()
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	req.Header.Set("User-Agent", "lade/"+version.Version)
+	if q.body == nil {
+		return req, nil
+	}
+	if req.Body, err = q.body(); err != nil {
+		return nil, err
+	}
+	req.GetBody, req.ContentLength = q.body, q.size
+	if q.size == 0 { // Go would take it for a length that is not known
+		_ = req.Body.Close()
+		req.Body, req.GetBody = http.NoBody, nil
+	}
+	return req, nil
+}
+
+// get sends a GET.
 func (r *Repository) get(ctx context.Context, u string, h http.Header) (*http.Response, error) {
+	return r.send(ctx, request{method: http.MethodGet, url: u, header: h})
+}
+
+// send sends a request, and once more if the server asked for credentials.
+func (r *Repository) send(ctx context.Context, q request) (*http.Response, error) {
 	for round := 0; ; round++ {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+		req, err := q.build(ctx)
 		if err != nil {
-			return nil, errdefs.With(errdefs.Invalid, err)
+			return nil, err
 		}
-		req.Header = h.Clone()
-		if req.Header == nil {
-			req.Header = http.Header{}
-		}
-		req.Header.Set("User-Agent", "lade/"+version.Version)
 		resp, err := r.do(req)
 		if err != nil {
 			return nil, unreachable(r.base, err)
 		}
 		if r.wantsTLS(resp) {
-			return r.get(ctx, strings.Replace(u, "http:", "https:", 1), h)
+			q.url = strings.Replace(q.url, "http:", "https:", 1)
+			return r.send(ctx, q)
 		}
 		if resp.StatusCode != http.StatusUnauthorized || round > 0 {
 			return resp, nil
@@ -216,9 +270,9 @@ func (r *Repository) get(ctx context.Context, u string, h http.Header) (*http.Re
 		challenges := wire.ParseChallenges(resp.Header.Values("WWW-Authenticate"))
 		drain(resp)
 		if err := r.session.Answer(ctx, challenges); errors.Is(err, auth.ErrNoAnswer) {
-			return nil, denied(r.name, "401 Unauthorized")
+			return nil, r.denied("401 Unauthorized")
 		} else if err != nil {
-			return nil, fmt.Errorf("pull access denied for %s: %w", r.name, err)
+			return nil, fmt.Errorf("%s access denied for %s: %w", r.action(), r.name, err)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (r *Repository) refused(resp *http.Response, what string) error {
 	case code == http.StatusNotFound:
 		return errdefs.Hint(errdefs.New(errdefs.NotFound, "%s not found: %s", what, detail), "check name and tag")
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
-		return denied(r.name, detail)
+		return r.denied(detail)
 	case code == http.StatusTooManyRequests:
 		err := errdefs.New(errdefs.Unavailable, "registry %s: too many requests: %s", host, detail)
 		if asked {
@@ -131,6 +131,10 @@ func (r *Repository) refused(resp *http.Response, what string) error {
 
 // denied says what Docker says when a registry does not tell a missing
 // repository from one that is not for everybody.
-func denied(repo, detail string) error {
-	return errdefs.Hint(errdefs.New(errdefs.Unauthorized, "pull access denied for %s: it does not exist, or needs other credentials: %s", repo, detail), "check the name; for a private repository, log in first")
+func (r *Repository) denied(detail string) error {
+	err := errdefs.New(errdefs.Unauthorized, "%s access denied for %s: it does not exist, or needs other credentials: %s", r.action(), r.name, detail)
+	if r.pushes {
+		return errdefs.Hint(err, "log in first: lade login %s", r.base.Host)
+	}
+	return errdefs.Hint(err, "check the name; for a private repository, log in first")
 }

@@ -13,9 +13,12 @@ import (
 )
 
 // transport sends plain HTTP to this machine over connections that go nowhere
-// else, and all the rest as usual.
+// else, and all the rest as usual. Requests that bring bytes have connections
+// of their own: a registry may take long to answer them, since it has to store
+// what came; who sends them watches over that.
 type transport struct {
-	local, world *http.Transport
+	local, world     *http.Transport
+	localUp, worldUp *http.Transport
 }
 
 func newTransport(stall time.Duration) *transport {
@@ -36,7 +39,9 @@ func newTransport(stall time.Duration) *transport {
 	local.Proxy = nil
 	local.ForceAttemptHTTP2 = false
 	local.DialContext = (&net.Dialer{Timeout: 30 * time.Second, Control: onlyLoopback}).DialContext
-	return &transport{local, world}
+	t := &transport{local: local, world: world, localUp: local.Clone(), worldUp: world.Clone()}
+	t.localUp.ResponseHeaderTimeout, t.worldUp.ResponseHeaderTimeout = 0, 0
+	return t
 }
 
 // onlyLoopback refuses connections that leave the machine: "localhost" is
@@ -54,16 +59,23 @@ func onlyLoopback(_, address string, _ syscall.RawConn) error {
 
 // RoundTrip implements http.RoundTripper.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme == "http" && auth.Loopback(r.URL.Hostname()) {
+	local, up := r.URL.Scheme == "http" && auth.Loopback(r.URL.Hostname()), r.ContentLength != 0
+	switch {
+	case local && up:
+		return t.localUp.RoundTrip(r)
+	case local:
 		return t.local.RoundTrip(r)
+	case up:
+		return t.worldUp.RoundTrip(r)
 	}
 	return t.world.RoundTrip(r)
 }
 
 // CloseIdleConnections lets http.Client close them.
 func (t *transport) CloseIdleConnections() {
-	t.local.CloseIdleConnections()
-	t.world.CloseIdleConnections()
+	for _, one := range []*http.Transport{t.local, t.world, t.localUp, t.worldUp} {
+		one.CloseIdleConnections()
+	}
 }
 
 // checkRedirect bounds redirects and keeps TLS where it was.

@@ -23,6 +23,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/exec"
 	engineimage "lade/internal/engine/image"
+	"lade/internal/engine/registry"
 	"lade/internal/errdefs"
 	"lade/internal/transfer"
 )
@@ -185,7 +186,7 @@ func handler(f *fake) *Handler {
 		execs = &fakeExecs{}
 	}
 	return New(Services{
-		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images,
+		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images, Registries: &f.images,
 		Log: slog.New(slog.DiscardHandler),
 	})
 }
@@ -281,6 +282,20 @@ func (f *fakeImages) Pull(_ context.Context, o engineimage.PullOptions, progress
 		progress(p)
 	}
 	return f.note("pull %s %s %s", o.Ref, o.Platform, user)
+}
+
+func (f *fakeImages) Push(_ context.Context, o registry.PushOptions, progress func(transfer.Progress)) error {
+	user, arch := "", ""
+	if o.Auth != nil {
+		user = o.Auth.Username
+	}
+	if o.Platform != nil {
+		arch = o.Platform.Architecture
+	}
+	for _, p := range f.progress {
+		progress(p)
+	}
+	return f.note("push %s %s %s %s", o.Name, o.Tag, arch, user)
 }
 
 func (f *fakeImages) Load(_ context.Context, r io.Reader, progress func(transfer.Progress)) error {

@@ -31,7 +31,10 @@ func New(s Services) *Handler {
 	if h.log == nil {
 		h.log = slog.Default()
 	}
-	h.routes = newRouter(slices.Concat(h.systemRoutes(), h.imageRoutes(), h.containerRoutes(), h.execRoutes(), h.networkRoutes(), h.diskRoutes(), h.ladeRoutes()))
+	h.routes = newRouter(slices.Concat(
+		h.systemRoutes(), h.imageRoutes(), h.registryRoutes(), h.containerRoutes(), h.execRoutes(),
+		h.networkRoutes(), h.diskRoutes(), h.ladeRoutes(),
+	))
 	return h
 }
 

@@ -5,10 +5,8 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/moby/moby/api/pkg/authconfig"
 	api "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 
 	"lade/internal/engine/image"
@@ -51,12 +49,7 @@ func (h *Handler) pullImage(c *call) error {
 	if name == "" {
 		return errdefs.New(errdefs.NotImplemented, "import %s: this version of Lade does not import root file systems", c.query.Get("fromSrc"))
 	}
-	o := image.PullOptions{Ref: withTag(name, c.query.Get("tag")), Platform: c.query.Get("platform")}
-	// As in Docker, what cannot be read counts as no credentials: some clients
-	// send the header whether they have any or not.
-	if auth, err := authconfig.Decode(c.Header.Get(registry.AuthHeader)); err == nil && *auth != (registry.AuthConfig{}) {
-		o.Auth = auth
-	}
+	o := image.PullOptions{Ref: withTag(name, c.query.Get("tag")), Platform: c.query.Get("platform"), Auth: c.credentials()}
 	return h.report(c, func(progress func(transfer.Progress)) error {
 		return h.s.Images.Pull(c.Context(), o, progress)
 	})
@@ -86,6 +79,10 @@ func (h *Handler) report(c *call, run func(func(transfer.Progress)) error) error
 	return out.end(run(func(p transfer.Progress) {
 		if p.Message != "" {
 			out.send(jsonstream.Message{ID: p.ID, Stream: p.Message})
+			return
+		}
+		if p.Aux != nil {
+			out.aux(p.Aux)
 			return
 		}
 		if quiet {

@@ -28,6 +28,10 @@ func TestImages(t *testing.T) {
 		{"POST", "/images/create?fromImage=localhost:5000/a/b&tag=" + someDigest, "pull localhost:5000/a/b@" + someDigest + "  ", 200, ""},
 		{"POST", "/images/create?fromImage=debian", "pull debian  ", 200, ""},
 		{"POST", "/images/create?fromSrc=-", "", 501, `{"message":"import -: this version of Lade does not import root file systems"}`},
+		{"POST", "/images/localhost:5000/a/b/push?tag=1", "push localhost:5000/a/b 1  ", 200, ""},
+		{"POST", "/images/a/push", "push a   ", 200, ""},
+		{"POST", "/images/a/push?tag=1&platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22arm64%22%7D", "push a 1 arm64 ", 200, ""},
+		{"POST", "/images/a/push?platform=linux/arm64", "", 400, "invalid platform"},
 		{"GET", "/images/json?all=1", "list true map[]", 200, "[]"},
 		{"GET", "/images/json?filters=%7B%22reference%22%3A%5B%22a%22%5D%7D", "list false map[reference:[a]]", 200, "[]"},
 		{"GET", "/images/localhost:5000/a/b:c/json", "inspect localhost:5000/a/b:c", 200, `"RepoTags":["localhost:5000/a/b:c"]`},
@@ -79,11 +83,13 @@ func TestMessages(t *testing.T) {
 		{ID: "0123456789ab", Action: "Downloading", Current: 5, Total: 10},
 		{Action: "Status: Downloaded newer image for debian:12"},
 		{Message: "Loaded image: a\n"},
+		{Aux: transfer.Pushed{Tag: "1", Digest: "sha256:1", Size: 2}},
 	}
 	const lines = `{"status":"Pulling from library/debian","progressDetail":{},"id":"12"}` + "\r\n" +
 		`{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"0123456789ab"}` + "\r\n" +
 		`{"status":"Status: Downloaded newer image for debian:12"}` + "\r\n" +
-		`{"stream":"Loaded image: a\n"}` + "\r\n"
+		`{"stream":"Loaded image: a\n"}` + "\r\n" +
+		`{"progressDetail":{},"aux":{"Tag":"1","Digest":"sha256:1","Size":2}}` + "\r\n"
 	failed := errdefs.Hint(errdefs.New(errdefs.Unavailable, "registry is down"), "try again")
 	tests := []struct {
 		name   string
@@ -93,7 +99,7 @@ func TestMessages(t *testing.T) {
 		want   string
 	}{
 		{"success", "/images/create?fromImage=a", fakeImages{progress: progress}, 200, lines},
-		{"quiet load", "/images/load?quiet=1", fakeImages{progress: progress}, 200, `{"stream":"Loaded image: a\n"}` + "\r\n"},
+		{"quiet load", "/images/load?quiet=1", fakeImages{progress: progress[:4]}, 200, `{"stream":"Loaded image: a\n"}` + "\r\n"},
 		{"error at once", "/images/create?fromImage=a", fakeImages{err: failed}, 503, `{"message":"registry is down; try again"}` + "\n"},
 		{
 			"error later", "/images/create?fromImage=a",

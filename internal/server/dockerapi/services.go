@@ -15,14 +15,15 @@ import (
 // Services is what the handler translates to. A service that is nil answers
 // 501 to everything it would serve.
 type Services struct {
-	Lifecycle Lifecycle // of containers
-	States    States    // of containers
-	Streams   Streams   // of containers
-	Execs     Execs
-	Images    Images
-	System    System
-	Networks  Networks
-	Disk      Disk
+	Lifecycle  Lifecycle // of containers
+	States     States    // of containers
+	Streams    Streams   // of containers
+	Execs      Execs
+	Images     Images
+	Registries Registries
+	System     System
+	Networks   Networks
+	Disk       Disk
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger

@@ -72,6 +72,16 @@ type message struct {
 // send adds a message. That the client left shows in its context.
 func (m *messages) send(msg jsonstream.Message) { m.write(message{Message: msg}) }
 
+// aux adds a value for programs.
+func (m *messages) aux(v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	raw := json.RawMessage(text)
+	m.send(jsonstream.Message{Progress: &jsonstream.Progress{}, Aux: &raw})
+}
+
 func (m *messages) write(msg message) {
 	line, err := json.Marshal(msg)
 	if err != nil {

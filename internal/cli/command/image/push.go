@@ -1,0 +1,114 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/moby/moby/api/types/auxprogress"
+	"github.com/moby/moby/api/types/jsonstream"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"lade/client"
+	"lade/internal/cli/command"
+	"lade/internal/errdefs"
+)
+
+type pushOptions struct {
+	all, quiet bool
+	platform   string
+}
+
+// NewPush returns the command push.
+func NewPush(env *command.Env) *cobra.Command {
+	var o pushOptions
+	cmd := &cobra.Command{
+		Use:               "push [OPTIONS] NAME[:TAG]",
+		Short:             "Upload an image to a registry",
+		Args:              command.Exactly(1),
+		ValidArgsFunction: env.CompleteImages(),
+		RunE:              func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), env, args[0]) },
+	}
+	cmd.Flags().BoolVarP(&o.all, "all-tags", "a", false, "Push all tags of an image to the repository")
+	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "Suppress verbose output")
+	cmd.Flags().StringVar(&o.platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry (os[/arch[/variant]])")
+	return cmd
+}
+
+func (o *pushOptions) run(ctx context.Context, env *command.Env, ref string) error {
+	repository, tag, digest := command.SplitReference(ref)
+	switch {
+	case digest != "":
+		return errdefs.New(errdefs.Invalid, "cannot push a digest reference")
+	case o.all && tag != "":
+		return errdefs.With(errdefs.Invalid, errors.New("tag can't be used with --all-tags/-a"))
+	case !o.all && tag == "":
+		ref = repository + ":latest"
+		if !o.quiet {
+			fmt.Fprintln(env.Out, "Using default tag: latest")
+		}
+	}
+	p, err := platformOf(o.platform)
+	if err != nil {
+		return err
+	}
+	c, err := env.Client()
+	if err != nil {
+		return err
+	}
+	out := progress(env.Out, o.quiet)
+	var notes []string
+	err = c.PushImage(ctx, client.PushOptions{Ref: ref, Platform: p}, func(m jsonstream.Message) {
+		if m.Aux != nil {
+			notes = append(notes, note(*m.Aux)...)
+			return
+		}
+		out.Message(m)
+	})
+	out.Close()
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		fmt.Fprintln(env.Err, n)
+	}
+	if o.quiet {
+		full := command.FullReference(ref)
+		if o.all {
+			full, _, _ = command.SplitReference(full)
+		}
+		fmt.Fprintln(env.Out, full)
+	}
+	return nil
+}
+
+// note says what a push did otherwise than one may think.
+func note(aux []byte) []string {
+	var instead auxprogress.ManifestPushedInsteadOfIndex
+	if json.Unmarshal(aux, &instead) != nil || !instead.ManifestPushedInsteadOfIndex {
+		return nil
+	}
+	return []string{
+		"Not all multiplatform-content is present and only the available single-platform image was pushed",
+		string(instead.OriginalIndex.Digest) + " -> " + string(instead.SelectedManifest.Digest),
+	}
+}
+
+// platformOf reads os/arch[/variant]; nil is no platform.
+func platformOf(s string) (*ocispec.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	parts := strings.Split(s, "/")
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return nil, errdefs.Hint(errdefs.New(errdefs.Invalid, "invalid platform %q", s), "write os/architecture or os/architecture/variant, such as linux/arm64/v8")
+	}
+	p := &ocispec.Platform{OS: parts[0], Architecture: parts[1]}
+	if len(parts) == 3 {
+		p.Variant = parts[2]
+	}
+	return p, nil
+}
