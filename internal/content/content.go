@@ -3,7 +3,7 @@
 // A blob is written once, under the name of its digest, and never changes:
 //
 //	Ingest ─▶ Write … ─▶ Commit ─▶ Open, ReadAll, Has, List ─▶ Delete
-//	   └─ Close keeps what was written for a retry, Abort removes it
+//	   └─ Close keeps what was written for a retry, Abort removes it   └▶ Empty
 //
 // A blob has its final name only after its size and digest matched and its
 // bytes are on disk; the name is on disk before Commit returns. A process that
@@ -50,7 +50,7 @@ type Info struct {
 // Open opens the store in dir, and makes it where there is none.
 func Open(dir string) (*Store, error) {
 	s := &Store{root: dir}
-	for _, d := range []string{s.blobDir("sha256"), s.blobDir("sha512"), s.ingestDir()} {
+	for _, d := range []string{s.blobDir("sha256"), s.blobDir("sha512"), s.ingestDir(), s.trashDir()} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, fmt.Errorf("open content store: %w", err)
 		}
@@ -60,6 +60,7 @@ func Open(dir string) (*Store, error) {
 
 func (s *Store) blobDir(alg string) string { return filepath.Join(s.root, "blobs", alg) }
 func (s *Store) ingestDir() string         { return filepath.Join(s.root, "ingest") }
+func (s *Store) trashDir() string          { return filepath.Join(s.root, "trash") }
 
 // path returns the file of blob d. Only a digest that was checked becomes a
 // path: what comes from a registry could be "sha256:../../etc/passwd".
@@ -161,17 +162,35 @@ func (s *Store) Verify(d digest.Digest) error {
 	return nil
 }
 
-// Delete removes blob d. Readers that have it open keep what they have. One
-// that is not there is no error.
+// Delete removes blob d: its name is free at once, its space with the next
+// Empty. Readers that have it open keep what they have. One that is not there
+// is no error.
 func (s *Store) Delete(d digest.Digest) error {
 	path, err := s.path(d)
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(path, filepath.Join(s.trashDir(), ident.New())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("delete blob %s: %w", d, err)
 	}
 	return nil
+}
+
+// Empty gives back the space of blobs that were deleted, by whatever process.
+// That takes the kernel about 0.2 s for each GB, which whoever deletes an image
+// need not wait for.
+func (s *Store) Empty() error {
+	entries, err := os.ReadDir(s.trashDir())
+	if err != nil {
+		return fmt.Errorf("remove deleted blobs: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(s.trashDir(), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, fmt.Errorf("remove deleted blob: %w", err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // List returns all blobs, in no particular order. Files that cannot be blobs

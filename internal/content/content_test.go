@@ -102,6 +102,9 @@ func TestBlobLife(t *testing.T) {
 					t.Error(err)
 				}
 			}
+			if err := s.Empty(); err != nil {
+				t.Error(err)
+			}
 			if left := files(t, s); len(left) != 0 {
 				t.Errorf("left: %v", left)
 			}
@@ -249,6 +252,9 @@ func TestSweepSparesWriters(t *testing.T) {
 	_ = dead.Close()
 	if n, err := s.Sweep(time.Now().Add(-time.Hour)); n != 0 || err != nil {
 		t.Errorf("Sweep of old ones = %d, %v", n, err)
+	}
+	if n, err := s.Sweep(time.Now().Add(time.Hour), "dead"); n != 0 || err != nil {
+		t.Errorf("Sweep of all but one = %d, %v", n, err)
 	}
 	if n, err := s.Sweep(time.Now().Add(time.Hour)); n != 5 || err != nil {
 		t.Errorf("Sweep = %d, %v; want 5 bytes", n, err)

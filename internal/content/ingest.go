@@ -243,8 +243,13 @@ func (w *Writer) Abort() error {
 }
 
 // Sweep removes ingests that no process writes and that were last written
-// before the given time; it returns the bytes that they had.
-func (s *Store) Sweep(before time.Time) (int64, error) {
+// before the given time, but for those of the blobs in keep: between two
+// attempts of a download nobody writes. It returns the bytes that they had.
+func (s *Store) Sweep(before time.Time, keep ...digest.Digest) (int64, error) {
+	kept := map[string]bool{}
+	for _, d := range keep {
+		kept[fileName(string(d))] = true
+	}
 	entries, err := os.ReadDir(s.ingestDir())
 	if err != nil {
 		return 0, fmt.Errorf("sweep ingests: %w", err)
@@ -253,7 +258,7 @@ func (s *Store) Sweep(before time.Time) (int64, error) {
 	var errs []error
 	for _, e := range entries {
 		st, err := e.Info()
-		if err != nil || !st.ModTime().Before(before) {
+		if err != nil || !st.ModTime().Before(before) || kept[e.Name()] {
 			continue
 		}
 		n, err := sweepOne(filepath.Join(s.ingestDir(), e.Name()))

@@ -92,6 +92,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	if err != nil {
 		return err
 	}
+	open.add(images.store)
 
 	// Networks. Without the rights to make them, containers have none.
 	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: boot, Log: log})

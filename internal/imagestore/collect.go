@@ -3,6 +3,7 @@ package imagestore
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -105,9 +106,11 @@ func (s *Store) Unpin(container string) error {
 }
 
 type freed struct {
-	blobs, layers []digest.Digest
-	blobBytes     int64
+	blobs, layers         []digest.Digest
+	blobBytes, layerBytes int64 // of a layer those of its tar
 }
+
+func (f freed) bytes() int64 { return f.blobBytes + f.layerBytes }
 
 // collect removes those of the given blobs and layers that nothing owns. What
 // is to go is marked under the lock, and removed without it: a big file takes
@@ -128,6 +131,9 @@ func (s *Store) collect(blobs, layers []digest.Digest) (freed, error) {
 		errs = append(errs, s.content.Delete(d))
 	}
 	for _, d := range f.layers {
+		if n, ok, _ := s.layers.Size(d); ok {
+			f.layerBytes += n
+		}
 		errs = append(errs, s.layers.Remove(d))
 	}
 	s.mu.Lock()
@@ -136,7 +142,26 @@ func (s *Store) collect(blobs, layers []digest.Digest) (freed, error) {
 	}
 	s.died.Broadcast()
 	s.mu.Unlock()
+	s.behind.Go(func() {
+		if err := s.Reclaim(); err != nil {
+			s.log.Error("give back the space of what was removed", "err", err)
+		}
+	})
 	return f, errors.Join(errs...)
+}
+
+// Reclaim gives back the space of all that was removed. It need not be called:
+// that happens in the background, but who says how much is free again waits.
+func (s *Store) Reclaim() error {
+	s.emptying.Lock()
+	defer s.emptying.Unlock()
+	return errors.Join(s.content.Empty(), s.layers.Empty())
+}
+
+// Close waits until the space of all that was removed is given back.
+func (s *Store) Close() error {
+	s.behind.Wait()
+	return nil
 }
 
 // mark chooses what has no owner, and marks it as dying.
@@ -196,14 +221,15 @@ func (s *Store) owned() (blobs, layers map[digest.Digest]bool, err error) {
 // Swept says what Sweep removed.
 type Swept struct {
 	Blobs, Layers int
-	Bytes         int64 // of blobs and of unfinished downloads
+	Bytes         int64 // of blobs, layers' tars and unfinished downloads
 }
 
 // Sweep removes blobs and layers that nothing owns, and downloads that were
-// left before the given time. All containers must be pinned: at the engine's
-// start it comes after they were taken over.
+// left before the given time, and gives back all space. All containers must be
+// pinned: at the engine's start it comes after they were taken over. Later it
+// may run beside anything: what a pull works on is leased.
 func (s *Store) Sweep(before time.Time) (Swept, error) {
-	partial, err := s.content.Sweep(before)
+	partial, err := s.content.Sweep(before, s.leased()...)
 	if err != nil {
 		return Swept{}, err
 	}
@@ -222,5 +248,12 @@ func (s *Store) Sweep(before time.Time) (Swept, error) {
 		return Swept{}, err
 	}
 	f, err := s.collect(blobs, layers)
-	return Swept{Blobs: len(f.blobs), Layers: len(f.layers), Bytes: f.blobBytes + partial}, err
+	return Swept{Blobs: len(f.blobs), Layers: len(f.layers), Bytes: f.bytes() + partial}, errors.Join(err, s.Reclaim())
+}
+
+// leased returns all that leases hold.
+func (s *Store) leased() []digest.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.leases))
 }

@@ -40,6 +40,9 @@ func (s Snapshots) Remove(diffID digest.Digest) error {
 	return s.Store.RemoveLayer(diffID)
 }
 
+// Empty implements Layers.
+func (s Snapshots) Empty() error { return s.Store.Empty() }
+
 // List implements Layers.
 func (s Snapshots) List() ([]digest.Digest, error) {
 	layers, err := s.Store.Layers()

@@ -41,8 +41,10 @@ import (
 type Layers interface {
 	// Size reports whether the layer is there, whole, and the bytes of its tar.
 	Size(diffID digest.Digest) (int64, bool, error)
-	// Remove removes the layer; one that is not there is no error.
+	// Remove removes the layer; one that is not there is no error. Its space is
+	// free after Empty.
 	Remove(diffID digest.Digest) error
+	Empty() error
 	// List returns all layers.
 	List() ([]digest.Digest, error)
 }
@@ -73,6 +75,9 @@ type Store struct {
 	pins   map[string][]digest.Digest // guarded by mu: layers by container
 	dying  map[digest.Digest]struct{} // guarded by mu: being removed from disk
 	died   *sync.Cond                 // of mu: dying became smaller
+
+	emptying sync.Mutex     // held while space is given back
+	behind   sync.WaitGroup // who is at it in the background
 }
 
 // Manifest is the record of one image manifest that is on disk with all that
@@ -316,7 +321,6 @@ type Deleted struct {
 func (s *Store) Delete(id digest.Digest, o DeleteOptions) (Deleted, error) {
 	var gone Deleted
 	var blobs, layers []digest.Digest
-	sizes := map[digest.Digest]int64{}
 	err := s.db.Update(func(tx *metadata.Tx) error {
 		e, err := s.entry(tx, id)
 		if err != nil {
@@ -339,7 +343,6 @@ func (s *Store) Delete(id digest.Digest, o DeleteOptions) (Deleted, error) {
 			blobs = append(blobs, blobsOf(m)...)
 			for _, l := range m.Layers {
 				layers = append(layers, l.DiffID)
-				sizes[l.DiffID] = l.Unpacked
 			}
 		}
 		return nil
@@ -349,10 +352,7 @@ func (s *Store) Delete(id digest.Digest, o DeleteOptions) (Deleted, error) {
 	}
 	// From here on the image is gone, whatever happens to its files.
 	freed, err := s.collect(blobs, layers)
-	gone.Layers, gone.Bytes = freed.layers, freed.blobBytes
-	for _, d := range freed.layers {
-		gone.Bytes += sizes[d]
-	}
+	gone.Layers, gone.Bytes = freed.layers, freed.bytes()
 	slices.SortFunc(gone.Names, compare)
 	return gone, err
 }

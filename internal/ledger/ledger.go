@@ -128,6 +128,7 @@ type walker struct {
 	device  uint64
 	seen    map[[2]uint64]bool // inodes with several names
 	lines   map[Line]*Line     // by themselves, without the sums
+	depth   int                // below an entry
 	now     time.Time
 }
 
@@ -190,13 +191,11 @@ const maxDepth = 4096
 
 // rest charges all that is in an entry.
 func (w *walker) rest(d *fsat.Dir, name string, n fsat.Inode, to Line, part func(string) Kind) error {
-	return w.deeper(d, name, n, to, part, 0)
-}
-
-func (w *walker) deeper(d *fsat.Dir, name string, n fsat.Inode, to Line, part func(string) Kind, depth int) error {
-	if !n.Dir || n.Device != w.device || depth > maxDepth {
+	if !n.Dir || n.Device != w.device || w.depth > maxDepth {
 		return nil
 	}
+	w.depth++
+	defer func() { w.depth-- }()
 	type dir struct {
 		name string
 		n    fsat.Inode
@@ -221,7 +220,7 @@ func (w *walker) deeper(d *fsat.Dir, name string, n fsat.Inode, to Line, part fu
 		})
 		for _, x := range dirs {
 			if err == nil {
-				err = w.deeper(sub, x.name, x.n, x.to, nil, depth+1)
+				err = w.rest(sub, x.name, x.n, x.to, nil)
 			}
 		}
 		return err

@@ -76,7 +76,7 @@ func TestWalk(t *testing.T) {
 			if name == "stray" {
 				return Owner{}
 			}
-			return Owner{Blob, "blob"}
+			return Owner{Blob, "b"}
 		}},
 		{Dir: at("boxes"), Owner: func(name string) Owner { return Owner{File, name} }, Part: func(name string) Kind {
 			if name == "log" {
@@ -98,13 +98,13 @@ func TestWalk(t *testing.T) {
 		got[string(l.Kind)+" "+l.ID+" "+l.Path] += l.Files
 	}
 	want := map[string]int64{
-		"  a/blobs/stray": 1, "  nobody": 3, "blob blob ": 2, "record  ": 1, "directory  ": 4,
+		"  a/blobs/stray": 1, "  nobody": 3, "blob b ": 2, "record  ": 1, "directory  ": 4,
 		"container file b1 ": 1, "log b1 ": 2, "writable layer b1 ": 5,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if n := r.Of(Blob)["blob"]; n != du(t, at("a", "blobs", "one"))+du(t, at("a", "blobs", "two")) {
+	if n := r.Of(Blob)["b"]; n != du(t, at("a", "blobs", "one"))+du(t, at("a", "blobs", "two")) {
 		t.Errorf("blobs have %d bytes", n)
 	}
 

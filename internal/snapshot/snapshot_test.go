@@ -258,6 +258,9 @@ func TestPrepare(t *testing.T) {
 // files returns the names in the directory of layers.
 func files(t *testing.T, s *Store) []string {
 	t.Helper()
+	if err := s.Empty(); err != nil {
+		t.Error(err)
+	}
 	es, err := os.ReadDir(s.layers)
 	if err != nil {
 		t.Fatal(err)

@@ -30,6 +30,7 @@ import (
 
 	"lade/internal/atomicfile"
 	"lade/internal/errdefs"
+	"lade/internal/ident"
 	"lade/internal/layer"
 	"lade/internal/linux/feature"
 	"lade/internal/linux/mount"
@@ -78,7 +79,7 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open layer store: %w", err)
 		}
 	}
-	if err := errors.Join(sweep(s.layers), s.sweepStacks()); err != nil {
+	if err := errors.Join(s.sweepStacks(), sweep(s.layers)); err != nil {
 		return nil, fmt.Errorf("open layer store: %w", err)
 	}
 	switch s.kind {
@@ -245,8 +246,9 @@ func (s *Store) Layers() ([]Layer, error) {
 	return ls, err
 }
 
-// RemoveLayer removes a layer. Roots that are mounted keep what they have of
-// it. A layer that is not there is no error.
+// RemoveLayer removes a layer: it is gone at once, its space with the next
+// Empty. Roots that are mounted keep what they have of it. A layer that is not
+// there is no error.
 func (s *Store) RemoveLayer(diffID digest.Digest) error {
 	if err := check(diffID); err != nil {
 		return err
@@ -264,15 +266,30 @@ func (s *Store) remove(path string) error {
 	if s.removed != nil {
 		s.removed(path)
 	}
-	trash := filepath.Join(s.layers, atomicfile.TempPrefix+"removed-"+filepath.Base(path))
-	err := os.Rename(path, trash)
+	err := os.Rename(path, filepath.Join(s.layers, trashPrefix+ident.New()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	return err
+}
+
+// trashPrefix begins the names of layers that were removed, until Empty.
+const trashPrefix = atomicfile.TempPrefix + "removed-"
+
+// Empty gives back the space of layers that were removed. Whoever removes an
+// image need not wait for that.
+func (s *Store) Empty() error {
+	entries, err := os.ReadDir(s.layers)
 	if err != nil {
-		return err
+		return fmt.Errorf("remove layers: %w", err)
 	}
-	return os.RemoveAll(trash)
+	var errs []error
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), trashPrefix) {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.layers, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Verify reads all of a layer and compares it with its digests. An error of

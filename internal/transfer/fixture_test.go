@@ -52,11 +52,13 @@ func newFixtureIn(t *testing.T, dir string, limits Limits) *fixture {
 	blobs, layers := stores.Blobs(t, dir), &stores.Layers{}
 	c := client.New(client.Options{Backoff: time.Millisecond, Attempts: 3, Stall: 5 * time.Second})
 	t.Cleanup(c.Close)
+	images := imagestore.New(imagestore.Config{DB: stores.Records(t), Content: blobs, Layers: layers})
+	t.Cleanup(func() { _ = images.Close() })
 	return &fixture{
 		t: t, dir: dir, layers: layers,
 		Transfer: New(Config{
 			Content: blobs, Layers: layers, Client: c, Limits: limits, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
-			Images: imagestore.New(imagestore.Config{DB: stores.Records(t), Content: blobs, Layers: layers}),
+			Images: images,
 		}),
 	}
 }

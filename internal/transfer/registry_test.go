@@ -92,6 +92,7 @@ func real(tb testing.TB) (*Transfer, string) {
 	c := client.New(client.Options{})
 	tb.Cleanup(c.Close)
 	images := imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: layers})
+	tb.Cleanup(func() { _ = images.Close() })
 	return New(Config{Content: blobs, Images: images, Layers: layers, Client: c, Platform: platform.Of("linux", "amd64")}), dir
 }
 
@@ -178,7 +179,10 @@ func TestRealRegistry(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, d := range []string{"layers", "content/blobs/sha256", "content/ingest"} {
+	if err := f.Images.Reclaim(); err != nil {
+		t.Error(err)
+	}
+	for _, d := range []string{"layers", "content/blobs/sha256", "content/ingest", "content/trash"} {
 		if left, err := os.ReadDir(filepath.Join(root, d)); err != nil || len(left) != 0 {
 			t.Errorf("%s: %v, %v", d, left, err)
 		}
@@ -251,7 +255,10 @@ func TestHostileLayer(t *testing.T) {
 	if !errdefs.Is(err, errdefs.Invalid) {
 		t.Errorf("error = %v", err)
 	}
-	for _, d := range []string{"layers", "content/blobs/sha256", "content/ingest"} {
+	if err := f.Images.Reclaim(); err != nil {
+		t.Error(err)
+	}
+	for _, d := range []string{"layers", "content/blobs/sha256", "content/ingest", "content/trash"} {
 		if left, err := os.ReadDir(filepath.Join(root, d)); err != nil || len(left) != 0 {
 			t.Errorf("%s: %v, %v", d, left, err)
 		}

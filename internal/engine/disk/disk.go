@@ -172,10 +172,10 @@ func (s *Service) Usage(ctx context.Context) (Usage, error) {
 func (st state) imageUsage() imageapi.DiskUsage {
 	sizes := map[string]int64{} // of what an image needs, by form and digest
 	for _, l := range st.report.Lines {
-		switch l.Kind {
-		case ledger.Blob:
+		if l.Kind == ledger.Blob {
 			sizes["blob "+l.ID] += l.Bytes
-		case ledger.Layer, ledger.Supplement:
+		}
+		if l.Kind == ledger.Layer || l.Kind == ledger.Supplement {
 			sizes["layer "+l.ID] += l.Bytes
 		}
 	}

@@ -61,6 +61,7 @@ func (f *fixture) open() {
 	}
 	layers := imagestore.Snapshots{Store: snaps}
 	images := imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: layers})
+	f.t.Cleanup(func() { _ = images.Close() })
 	p := platform.Of("linux", "amd64")
 	f.Service = New(Config{
 		Images: images, Platform: p, Toolbox: filepath.Join(f.dir, "lade-toolbox"),
@@ -108,6 +109,9 @@ func (f *fixture) add(label string, age time.Duration, names ...string) string {
 // left returns how many files are in the store.
 func (f *fixture) left() int {
 	f.t.Helper()
+	if err := f.c.Images.Reclaim(); err != nil {
+		f.t.Error(err)
+	}
 	n := 0
 	for _, d := range []string{"content", "layers"} {
 		err := filepath.WalkDir(filepath.Join(f.dir, d), func(_ string, e os.DirEntry, err error) error {

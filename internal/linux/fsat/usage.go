@@ -22,8 +22,9 @@ type Inode struct {
 
 func inodeOf(st *unix.Stat_t) Inode {
 	return Inode{
-		Device: st.Dev, Number: st.Ino, Links: uint64(st.Nlink), Bytes: st.Blocks * 512,
-		Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, Changed: time.Unix(st.Ctim.Sec, st.Ctim.Nsec),
+		Device: st.Dev, Number: st.Ino, Bytes: st.Blocks * 512,
+		Links: uint64(st.Nlink), //nolint:unconvert // 32 bits on other machines
+		Dir:   st.Mode&unix.S_IFMT == unix.S_IFDIR, Changed: time.Unix(st.Ctim.Sec, st.Ctim.Nsec),
 	}
 }
 
