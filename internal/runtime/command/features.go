@@ -2,10 +2,13 @@ package command
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
 	"lade/internal/linux/capability"
+	"lade/internal/linux/seccomp"
+	"lade/internal/runtime/plan/scheduling"
 	"lade/internal/version"
 )
 
@@ -20,18 +23,34 @@ func (a *app) features(context.Context, []string) error {
 		Hooks:        []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"},
 		MountOptions: mountOptions(),
 		Linux: &features.Linux{
-			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "user", "uts"},
+			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities: caps,
 			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
 			Apparmor:     &features.Apparmor{Enabled: &no},
 			Selinux:      &features.Selinux{Enabled: &no},
+			Seccomp: &features.Seccomp{
+				Enabled: &yes, Actions: words(seccomp.Actions()), Operators: words(seccomp.Operators()), Archs: words(seccomp.Architectures()),
+				KnownFlags: words(seccomp.Flags()), SupportedFlags: words(seccomp.Flags()),
+			},
 			IntelRdt:     &features.IntelRdt{Enabled: &no},
+			MemoryPolicy: &features.MemoryPolicy{Modes: words(scheduling.MemoryModes()), Flags: words(scheduling.MemoryFlags())},
+			NetDevices:   &features.NetDevices{Enabled: &yes},
 			MountExtensions: &features.MountExtensions{
 				IDMap: &features.IDMap{Enabled: &yes},
 			},
 		},
 		Annotations: map[string]string{"dev.lade.runtime.version": version.Version},
 	})
+}
+
+// words returns names as plain strings, in order.
+func words[S ~string](names []S) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = string(n)
+	}
+	slices.Sort(out)
+	return out
 }
 
 func mountOptions() []string {

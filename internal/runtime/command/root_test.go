@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asRuntime) != "" {
 		os.Exit(command.Main(mutated(context.Background()), os.Args[1:]))
 	}
-	kerneltest.Main(m, kerneltest.Options{})
+	kerneltest.Main(m, kerneltest.Options{Net: true})
 }
 
 // machine is a runtime with its state directory, and a bundle.

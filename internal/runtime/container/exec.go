@@ -68,6 +68,8 @@ func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
 	}
 	child, err := exec.Start(e.program, exec.Options{FDs: fds, Keep: o.Keep, Do: func(s *program.Step, _ int) error {
 		return fmt.Errorf("%s: no such step in an exec", s.Call)
+	}, Listener: func(fd, pid int) error {
+		return handOn(e.seccomp, e.record, state.Running, fd, pid)
 	}})
 	if err != nil {
 		return nil, err
@@ -88,6 +90,7 @@ type entry struct {
 	program *program.Program
 	record  *state.Record
 	process *specs.Process
+	seccomp *specs.LinuxSeccomp
 }
 
 func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
@@ -136,7 +139,11 @@ func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &entry{program: prog, record: rec, process: proc}, nil
+	e := &entry{program: prog, record: rec, process: proc}
+	if b.Config.Linux != nil {
+		e.seccomp = b.Config.Linux.Seccomp
+	}
+	return e, nil
 }
 
 // initCgroup returns the container's cgroups with the v2 one replaced by that

@@ -38,6 +38,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	if f.Sources, err = sources(b.Config); err != nil {
 		return f, err
 	}
+	f.OwnNamespaces = ownNamespaces(b.Config)
 	if p := b.Config.Process; p != nil && b.Rootfs != "" && !hasEnv(p.Env, "HOME") {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}
@@ -110,6 +111,26 @@ func sources(c *specs.Spec) (map[string]plan.Source, error) {
 		out[m.Source] = s
 	}
 	return out, nil
+}
+
+// ownNamespaces returns the paths of namespaces to join that are the runtime's
+// own already: who is told to join those is not apart from the host.
+func ownNamespaces(c *specs.Spec) map[string]bool {
+	var own map[string]bool
+	if c.Linux == nil {
+		return nil
+	}
+	names := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.UserNamespace: "user"}
+	for _, ns := range c.Linux.Namespaces {
+		var a, b unix.Stat_t
+		if name := names[ns.Type]; ns.Path != "" && name != "" && unix.Stat(ns.Path, &a) == nil && unix.Stat("/proc/self/ns/"+name, &b) == nil && a.Dev == b.Dev && a.Ino == b.Ino {
+			if own == nil {
+				own = map[string]bool{}
+			}
+			own[ns.Path] = true
+		}
+	}
+	return own
 }
 
 func hasEnv(env []string, name string) bool {

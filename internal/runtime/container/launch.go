@@ -201,6 +201,8 @@ func (m *maker) make(ctx context.Context, prog *program.Program) (*exec.Child, e
 	}
 	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Unsealed: mutation(ctx).Unsealed, Do: func(s *program.Step, pid int) error {
 		return m.do(ctx, s, pid)
+	}, Listener: func(fd, pid int) error {
+		return handOn(m.bundle.Config.Linux.Seccomp, m.record, state.Creating, fd, pid)
 	}})
 }
 
@@ -242,6 +244,8 @@ func (m *maker) do(ctx context.Context, s *program.Step, pid int) error {
 	switch {
 	case s.Call == "cgroup":
 		return s.Carry.(*cgroup.Step).Do()
+	case s.Call == "net_device":
+		return moveDevice(s.Args[0].S, s.Args[1].S, s.Args[2].S, pid)
 	case s.Call == "hook":
 		return m.hook(ctx, s, pid)
 	case pid == 0:

@@ -100,6 +100,10 @@ func numberFromM(name string) (uintptr, bool) {
 
 func numberFromS(name string) (uintptr, bool) {
 	switch name {
+	case "set_mempolicy":
+		return unix.SYS_SET_MEMPOLICY, true
+	case "statx":
+		return unix.SYS_STATX, true
 	case "sched_setaffinity":
 		return unix.SYS_SCHED_SETAFFINITY, true
 	case "sched_setattr":

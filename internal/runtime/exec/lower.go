@@ -158,6 +158,8 @@ func (l *lowerer) step(s *program.Step, next int) error {
 			return fmt.Errorf("more than six arguments")
 		case a.Kind == program.KindBuffer && s.Call == "check":
 			o.args[n] = l.constant(l.buffer(a.S, int(a.N)))
+		case a.Kind == program.KindField && s.Call == "check":
+			o.args[n] = l.constant(l.buffer(a.S, 0) + a.N)
 		case a.Kind == program.KindFDMsg:
 			l.message(a, s, &o, n)
 		default:
@@ -245,6 +247,8 @@ func (l *lowerer) arg(a *program.Arg) uint64 {
 			l.put64(at+uint64(8*i), p)
 		}
 		return l.constant(at)
+	case program.KindField:
+		return l.buffer(a.S, 0) + a.N
 	case program.KindSlotAddress:
 		return l.constant(l.slot(program.Slot(a.S)))
 	case program.KindFilter:

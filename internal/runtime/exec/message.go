@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// message is one packet from a child: a milestone, a report ('e'), the number
-// of a child that it has cloned ('p'), or 0 when there will be no more.
+// message is one packet from a child: a milestone, a report ('e'), a number
+// that a call returned ('p': a process or a descriptor), or 0 when there will be no more.
 type message struct {
 	kind  byte
 	errno syscall.Errno
 	op    uint64 // of a report: the address of the op
-	call  uint64 // its number; of 'p': the process
+	call  uint64 // its number; of 'p': the number
 }
 
 func receive(fd int) (message, error) {

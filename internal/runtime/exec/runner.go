@@ -19,6 +19,8 @@ type runner struct {
 	own   []int // descriptors that steps yielded
 	do    func(*program.Step, int) error
 	child *Child
+
+	listener func(fd, pid int) error
 }
 
 // close closes what the steps yielded; the child has its own copies.
@@ -55,8 +57,8 @@ func (r *runner) fail(s *program.Step, err error) error {
 	if e, ok := errors.AsType[*StepError](err); ok {
 		return e
 	}
-	if s.Call == "copy_up" {
-		return fmt.Errorf("%s: %w", s.Say, err) // err names the file
+	if s.Call == "copy_up" || s.Call == "listener" || s.Call == "net_device" {
+		return fmt.Errorf("%s: %w", s.Say, err) // err says what of it
 	}
 	if errors.As(err, &errno) && r.prog() != nil {
 		return stepError(r.prog(), s, errno)
@@ -99,9 +101,11 @@ func (r *runner) one(s *program.Step) (int, error) {
 	case "idmap_mount":
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.slots[program.Slot(s.Args[1].S)])}
 		return 0, unix.MountSetattr(r.slots[program.Slot(s.Args[0].S)], "", uint(s.Args[2].N), &attr)
+	case "listener":
+		return 0, r.child.listener(r.listener)
 	case "copy_up":
 		return 0, r.child.copyUp(s.Args[1].N)
-	case "record", "hook", "cgroup":
+	case "record", "hook", "cgroup", "net_device":
 		pid := 0
 		if r.child != nil {
 			pid = r.child.PID

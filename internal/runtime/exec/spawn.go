@@ -31,6 +31,9 @@ type Options struct {
 	Keep int
 	// Unsealed leaves the executor's image writable: for tests of attacks on it.
 	Unsealed bool
+	// Listener takes the descriptor of a child's seccomp listener, which is
+	// closed when it returns.
+	Listener func(fd, pid int) error
 	// Do takes the steps of the runtime that are more than a system call:
 	// "record", "hook". The child exists when pid is not 0.
 	Do func(s *program.Step, pid int) error
@@ -64,7 +67,7 @@ func spawn(args *cloneArgs, size, header uintptr) uintptr
 // waits for what comes next with Await, and closes the child. When Start
 // fails, the child is gone and reaped.
 func Start(p *program.Program, o Options) (*Child, error) {
-	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do}
+	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do, listener: o.Listener}
 	defer r.close()
 	maps.Copy(r.slots, o.FDs)
 	if slices.ContainsFunc(p.Before, func(s program.Step) bool { return s.Call == "setns" }) {
@@ -245,6 +248,25 @@ func (c *Child) adopt() error {
 	_ = unix.Close(c.PidFD)
 	c.PID, c.PidFD, c.done = int(m.call), fd, false
 	return err
+}
+
+// listener takes the descriptor out of the child whose number it sends.
+func (c *Child) listener(take func(fd, pid int) error) error {
+	m, err := receive(c.sock)
+	switch {
+	case err != nil:
+		return fmt.Errorf("hear from the child: %w", err)
+	case m.kind == 'e':
+		return stepError(c.prog, c.low.step(m.op), m.errno)
+	case m.kind != 'p':
+		return fmt.Errorf("%s: the child ended before it had a seccomp listener", c.prog.Name)
+	}
+	fd, err := unix.PidfdGetfd(c.PidFD, int(m.call), 0)
+	if err != nil {
+		return fmt.Errorf("take the seccomp listener: %w", err)
+	}
+	defer unix.Close(fd)
+	return take(fd, c.PID)
 }
 
 // Kill ends the child and reaps it.

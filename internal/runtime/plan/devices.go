@@ -146,7 +146,7 @@ func (b *builder) terminal() {
 	const master, slave program.Slot = "master", "slave"
 	zero := program.Bytes(make([]byte, 4), "0")
 	dir, name := rootFD, "dev/pts/ptmx"
-	if b.hasDevpts() && !b.entering {
+	if b.hasDevpts() && b.newMount && !b.entering {
 		dir, name = ptsFD, "ptmx"
 	}
 	b.add(step.Why(step.Say(step.Openat2(dir, name, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, step.InRoot, master), "open a pseudo terminal of the container's devpts"), "process.terminal"))
@@ -166,7 +166,7 @@ func (b *builder) terminal() {
 	if u := b.proc.User.UID; u != 0 {
 		b.do("process.user owns its terminal", "fchownat", program.FD(slave), program.String(""), program.Int(u), program.Int(int32(-1)), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags))
 	}
-	if !b.entering {
+	if b.newMount && !b.entering {
 		b.console(slave)
 	}
 	b.add(

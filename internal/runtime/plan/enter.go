@@ -63,6 +63,7 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	}
 	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, step.CloneFlags)}}
 	p.Beside = append(b.score(), program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"})
+	p.Beside = append(p.Beside, b.listener...)
 	p.Child = b.steps
 	return p, nil
 }

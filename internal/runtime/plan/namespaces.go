@@ -1,7 +1,10 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,13 +79,69 @@ func (b *builder) namespaces() error {
 	case b.cfg.Domainname != "" && !b.isolated(unix.CLONE_NEWUTS):
 		return errdefs.New(errdefs.Invalid, "unable to set domainname without a private UTS namespace")
 	}
-	return b.checkSysctls()
+	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkSharedMounts, b.checkSysctls} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // isolated reports whether the container has a namespace that is not the
 // runtime's own.
 func (b *builder) isolated(flag uint64) bool {
-	return b.newNS&flag != 0 || b.joins[flag] != ""
+	return b.newNS&flag != 0 || b.joins[flag] != "" && !b.f.OwnNamespaces[b.joins[flag]]
+}
+
+// checkNetDevices verifies that there is a place to move devices to, and that
+// their names are some.
+func (b *builder) checkNetDevices() error {
+	devices := b.cfg.Linux.NetDevices
+	if len(devices) > 0 && !b.isolated(unix.CLONE_NEWNET) {
+		return errdefs.New(errdefs.Invalid, "unable to move network devices without a NET namespace")
+	}
+	for name, d := range devices {
+		for _, n := range []string{name, cmp.Or(d.Name, name)} {
+			if n == "" || len(n) >= unix.IFNAMSIZ || n == "." || n == ".." || strings.ContainsAny(n, "/: \t\n\v\f\r\x00") {
+				return errdefs.New(errdefs.Invalid, "linux.netDevices: invalid network device name %q", n)
+			}
+		}
+	}
+	return nil
+}
+
+// netDevices are the runtime's steps that move devices, once the network
+// namespace is there.
+func (b *builder) netDevices() []program.Step {
+	var steps []program.Step
+	devices := b.cfg.Linux.NetDevices
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		to := cmp.Or(devices[name].Name, name)
+		steps = append(steps, program.Step{
+			Call: "net_device", Args: []program.Arg{program.String(name), program.String(to), program.String(b.joins[unix.CLONE_NEWNET])}, Why: "linux.netDevices",
+			Say: "move network device " + name + " into the container",
+		})
+	}
+	if b.netLate && len(steps) > 0 {
+		steps = append([]program.Step{
+			{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the cgroups are made"},
+			{Call: "await", Args: []program.Arg{program.FD(program.Sync), program.Named('r', "ready")}, Why: "the network namespace is made"},
+		}, steps...)
+	}
+	return steps
+}
+
+// checkSharedMounts refuses what would be done to the mounts of others.
+func (b *builder) checkSharedMounts() error {
+	l := b.cfg.Linux
+	switch {
+	case b.newMount:
+	case len(l.MaskedPaths)+len(l.ReadonlyPaths) > 0:
+		return errdefs.New(errdefs.Invalid, "unable to restrict sys entries without a private MNT namespace (linux.maskedPaths, linux.readonlyPaths)")
+	case b.joins[unix.CLONE_NEWNS] == "" && len(b.cfg.Mounts) > 0:
+		return errdefs.New(errdefs.Invalid, "mounts: without a mount namespace they would be the host's")
+	}
+	return nil
 }
 
 // prologue are the child's first steps, wherever it goes.
@@ -220,22 +279,41 @@ func (b *builder) joinNamespaces() {
 	if b.joins[unix.CLONE_NEWUSER] != "" {
 		b.meet()
 	}
+	b.openSelf()
 	for _, o := range nsOrder {
 		if b.joins[o.flag] == "" || o.flag == unix.CLONE_NEWPID {
 			continue
 		}
-		b.do("linux.namespaces: "+string(o.kind), "setns", program.FD(nsSlot(o.flag)), program.Flags(o.flag, step.CloneFlags))
+		s := program.Step{Call: "setns", Why: "linux.namespaces: " + string(o.kind), Args: []program.Arg{program.FD(nsSlot(o.flag)), program.Flags(o.flag, step.CloneFlags)}}
+		b.add(step.Say(s, "join the "+string(o.kind)+" namespace "+b.joins[o.flag]))
 	}
 	if b.joins[unix.CLONE_NEWUSER] == "" {
+		if b.newNS&unix.CLONE_NEWTIME != 0 {
+			b.do("linux.namespaces: time", "unshare", program.Flags(unix.CLONE_NEWTIME, step.CloneFlags))
+			b.timeNamespace()
+		}
 		return
 	}
 	b.becomeRoot()
 	if flags := b.newNS; flags != 0 {
 		b.do("new namespaces belong to the user namespace that was joined", "unshare", program.Flags(flags, step.CloneFlags))
-		if flags&unix.CLONE_NEWPID != 0 {
+		if flags&unix.CLONE_NEWTIME != 0 {
+			b.timeNamespace()
+		}
+		switch {
+		case flags&unix.CLONE_NEWPID != 0:
 			b.again()
+		case flags&unix.CLONE_NEWNET != 0 && len(b.cfg.Linux.NetDevices) > 0:
+			b.ready("the network namespace is made")
+			b.await("network devices")
+			b.netLate = true
 		}
 	}
+}
+
+// ready tells the runtime that the child waits for it.
+func (b *builder) ready(reason string) {
+	b.do(reason, "write", program.FD(program.Sync), program.Bytes([]byte{'r'}, "ready"), program.Int(1))
 }
 
 // again clones once more, as a new pid namespace holds only the children of
@@ -352,7 +430,7 @@ func (b *builder) hookStop() {
 	if !b.hooked() {
 		return
 	}
-	b.do("hooks run now", "write", program.FD(program.Sync), program.Bytes([]byte{'r'}, "ready"), program.Int(1))
+	b.ready("hooks run now")
 	b.await("hooks")
 }
 

@@ -61,6 +61,9 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// OwnNamespaces holds the paths of namespaces to join that are those of
+	// the runtime itself.
+	OwnNamespaces map[string]bool
 	// Arch is the machine's architecture in Go's words; "" is the program's.
 	Arch string
 	// Home is the home directory of the process's user, "" if it has none.
@@ -97,6 +100,7 @@ func Start(in Input, f Facts) (*program.Program, error) {
 		}
 	} else {
 		b.meet()
+		b.sharedRoot()
 	}
 	b.names()
 	if err := b.process(); err != nil {
@@ -124,6 +128,9 @@ type builder struct {
 	met      bool              // the child has met the runtime's release
 	binds    []int             // mounts whose trees the runtime opens
 	recloned bool              // the child's child becomes the container's process
+
+	listener []program.Step // of the runtime, for a seccomp filter that asks somebody
+	netLate  bool           // the network namespace is made after the child was released
 
 	copies     []program.Step // of the runtime, for tmpfs mounts that begin as copies
 	copiesLate bool           // the child has been released before it makes mounts
@@ -187,6 +194,7 @@ func (b *builder) runtimeSide() {
 			program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child's child is the container's process"},
 		)
 	}
+	p.Beside = append(p.Beside, b.netDevices()...)
 	p.Beside = append(p.Beside, b.score()...)
 	p.Beside = append(p.Beside,
 		program.Step{Call: "record", Args: []program.Arg{program.String("created")}, Why: "the process is on disk before it can do anything"})
@@ -202,6 +210,7 @@ func (b *builder) runtimeSide() {
 	if b.copiesLate && len(hooks) == 0 {
 		p.Beside = append(p.Beside, b.copies...)
 	}
+	p.Beside = append(p.Beside, b.listener...)
 }
 
 func (b *builder) inUnified(path string) bool {

@@ -60,7 +60,8 @@ func facts(t *testing.T, c *specs.Spec, l cgroup.Layout) plan.Facts {
 		t.Fatal(err)
 	}
 	return plan.Facts{
-		Layout: l, Cgroup: p, Caps: capability.Known.Without(unix.CAP_SYS_RESOURCE), LastCap: 40, Arch: "amd64",
+		OwnNamespaces: map[string]bool{"/proc/self/ns/net": true},
+		Layout:        l, Cgroup: p, Caps: capability.Known.Without(unix.CAP_SYS_RESOURCE), LastCap: 40, Arch: "amd64",
 		Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 512}}, Home: "/root",
 		Sources: map[string]plan.Source{"/srv/data": {Dir: true}, "/etc/hosts": {}, "/proc": {Dir: true, Proc: true}},
 	}
@@ -120,6 +121,25 @@ func TestPrograms(t *testing.T) {
 				specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "tmpcopyup", "mode=755"}})
 		}},
 	}
+	starts["fields"] = struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{layout: unified(), wait: true, change: func(c *specs.Spec) {
+		timeNS("")(c)
+		c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: -3, Nanosecs: 5}, "boottime": {Secs: 7}}
+		netDevice("eth1", "uplink")(c)
+		memoryPolicy("MPOL_BIND", "0", "MPOL_F_STATIC_NODES")(c)
+		notifyOn("chmod", "/run/agent")(c)
+	}}
+	starts["shared"] = struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{layout: unified(), change: func(c *specs.Spec) {
+		c.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace, Path: "/run/ns/net"}}
+		c.Hostname, c.Mounts, c.Linux.MaskedPaths, c.Linux.ReadonlyPaths = "", nil, nil, nil
+	}}
 	for name, tt := range starts {
 		t.Run(name, func(t *testing.T) {
 			c := config(t, tt.change)
@@ -193,17 +213,40 @@ func TestRefused(t *testing.T) {
 		"kernel.hostname\" conflicts":                       sysctl("kernel.hostname"),
 		"apparmorProfile":                                   func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
 		"selinuxLabel":                                      func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
-		"time namespaces are not supported":                 func(c *specs.Spec) { c.Linux.Namespaces[0].Type = specs.TimeNamespace },
 		"linux.mountLabel: ":                                func(c *specs.Spec) { c.Linux.MountLabel = "x" },
-		"linux.netDevices: ":                                func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
-		"linux.intelRdt: ":                                  func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
-		"linux.memoryPolicy: ":                              func(c *specs.Spec) { c.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{} },
-		"linux.timeOffsets: ":                               func(c *specs.Spec) { c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },
-		"linux.personality.domain: ":                        func(c *specs.Spec) { c.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} },
-		"process.scheduler.policy: ":                        func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
-		"process.scheduler.nice: ":                          func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} },
-		"process.scheduler.priority is":                     func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Priority: 1} },
-		"process.scheduler: runtime":                        func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Period: 1} },
+		`device name "a/b"`:                                 netDevice("a/b", ""),
+		`device name "sixteen-letters-"`:                    netDevice("eth0", "sixteen-letters-"),
+		"without a NET namespace": func(c *specs.Spec) {
+			netDevice("eth0", "")(c)
+			c.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace, Path: "/proc/self/ns/net"}}
+		},
+		"sysctl \"net.core.somaxconn\" is not allowed in the hosts network": func(c *specs.Spec) {
+			sysctl("net.core.somaxconn")(c)
+			c.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace, Path: "/proc/self/ns/net"}}
+		},
+		"linux.intelRdt: ":                            func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{} },
+		"linux.memoryPolicy.mode: ":                   memoryPolicy("MPOL_X", "0"),
+		"MPOL_BIND takes at least one":                memoryPolicy("MPOL_BIND", ""),
+		"MPOL_LOCAL takes none":                       memoryPolicy("MPOL_LOCAL", "0"),
+		"linux.memoryPolicy.nodes: \"0-\"":            memoryPolicy("MPOL_BIND", "0-"),
+		"linux.memoryPolicy.flags: there is no \"X\"": memoryPolicy("MPOL_BIND", "0", "X"),
+		"but time namespace isn't enabled":            timeOffset("boottime", 0),
+		`there is no clock "realtime"`:                func(c *specs.Spec) { timeNS("")(c); timeOffset("realtime", 0)(c) },
+		"monotonic: 1000000000 nanoseconds":           func(c *specs.Spec) { timeNS("")(c); timeOffset("monotonic", 1e9)(c) },
+		"both namespace path and time offsets":        func(c *specs.Spec) { timeNS("/run/ns/time")(c); timeOffset("monotonic", 0)(c) },
+		"seccomp listenerPath is not set":             notifyOn("chmod", ""),
+		"cannot be used for the write syscall":        notifyOn("write", "/run/agent"),
+		"restrict sys entries without a private MNT": func(c *specs.Spec) {
+			c.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UTSNamespace}}
+		},
+		"without a mount namespace they would be the host's": func(c *specs.Spec) {
+			c.Linux.Namespaces, c.Linux.MaskedPaths, c.Linux.ReadonlyPaths = []specs.LinuxNamespace{{Type: specs.UTSNamespace}}, nil, nil
+		},
+		"linux.personality.domain: ":    func(c *specs.Spec) { c.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} },
+		"process.scheduler.policy: ":    func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_X"} },
+		"process.scheduler.nice: ":      func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Nice: 20} },
+		"process.scheduler.priority is": func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedOther, Priority: 1} },
+		"process.scheduler: runtime":    func(c *specs.Spec) { c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Period: 1} },
 		"process.scheduler.flags: ": func(c *specs.Spec) {
 			c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Flags: []specs.LinuxSchedulerFlag{"X"}}
 		},
@@ -232,6 +275,37 @@ func TestRefused(t *testing.T) {
 func mountAt(dest, kind string) func(*specs.Spec) {
 	return func(c *specs.Spec) {
 		c.Mounts = append(c.Mounts, specs.Mount{Destination: dest, Type: kind, Source: kind})
+	}
+}
+
+func timeNS(path string) func(*specs.Spec) {
+	return func(c *specs.Spec) {
+		c.Linux.Namespaces = append(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace, Path: path})
+	}
+}
+
+func timeOffset(clock string, nano uint32) func(*specs.Spec) {
+	return func(c *specs.Spec) {
+		c.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{clock: {Secs: 7, Nanosecs: nano}}
+	}
+}
+
+func netDevice(name, to string) func(*specs.Spec) {
+	return func(c *specs.Spec) { c.Linux.NetDevices = map[string]specs.LinuxNetDevice{name: {Name: to}} }
+}
+
+func memoryPolicy(mode specs.MemoryPolicyModeType, nodes string, flags ...specs.MemoryPolicyFlagType) func(*specs.Spec) {
+	return func(c *specs.Spec) {
+		c.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: mode, Nodes: nodes, Flags: flags}
+	}
+}
+
+func notifyOn(call, path string) func(*specs.Spec) {
+	return func(c *specs.Spec) {
+		c.Linux.Seccomp = &specs.LinuxSeccomp{
+			DefaultAction: specs.ActAllow, ListenerPath: path, ListenerMetadata: "mine",
+			Syscalls: []specs.LinuxSyscall{{Names: []string{call}, Action: specs.ActNotify}},
+		}
 	}
 }
 

@@ -57,6 +57,10 @@ func (b *builder) process() error {
 	if b.proc.NoNewPrivileges {
 		b.add(step.Why(step.Prctl("PR_SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Int(1)), "process.noNewPrivileges"))
 	}
+	if filter != nil && filter.Yield != "" {
+		b.notify(*filter)
+		filter = nil
+	}
 	b.wait()
 	b.do("process.user.umask", "umask", program.Octal(b.umask()))
 	b.do("nothing but what was asked for is left open (CVE-2024-21626)", "close_range",

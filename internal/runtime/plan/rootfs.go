@@ -253,6 +253,22 @@ func (b *builder) enter() {
 	b.add(step.Close(rootFD))
 }
 
+// sharedRoot enters the root where the mounts are not the container's own.
+func (b *builder) sharedRoot() {
+	if b.cfg.Root == nil || b.in.Rootfs == "" {
+		return
+	}
+	b.add(
+		step.Why(step.Say(program.Step{Call: "openat", Yield: rootFD, Args: []program.Arg{
+			program.CWD(), program.String(b.in.Rootfs), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0),
+		}}, "open root.path "+b.in.Rootfs), "root.path"),
+	)
+	b.do("root.path", "fchdir", program.FD(rootFD))
+	b.do("root.path, without a mount namespace", "chroot", program.String("."))
+	b.terminal()
+	b.add(step.Close(rootFD))
+}
+
 // checkRoot refuses a configuration without a root.
 func (b *builder) checkRoot() error {
 	if r := b.cfg.Root; r == nil || r.Path == "" {

@@ -3,8 +3,6 @@ package plan
 import (
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"lade/internal/errdefs"
 	"lade/internal/runtime/plan/scheduling"
 	"lade/internal/runtime/program"
@@ -16,6 +14,7 @@ func (b *builder) scheduling() error {
 		func() ([]program.Step, error) { return scheduling.Personality(b.cfg.Linux.Personality) },
 		func() ([]program.Step, error) { return scheduling.Scheduler(b.proc.Scheduler) },
 		func() ([]program.Step, error) { return scheduling.IOPriority(b.proc.IOPriority) },
+		func() ([]program.Step, error) { return scheduling.MemoryPolicy(b.cfg.Linux.MemoryPolicy) },
 	} {
 		steps, err := part()
 		if err != nil {
@@ -66,10 +65,7 @@ func (b *builder) unsupported() error {
 		{b.proc.ApparmorProfile != "", "process.apparmorProfile: this runtime or kernel has no AppArmor"},
 		{b.proc.SelinuxLabel != "", "process.selinuxLabel: this runtime or kernel has no SELinux"},
 		{!b.entering && l.MountLabel != "", "linux.mountLabel: this runtime or kernel has no SELinux"},
-		{!b.entering && len(l.NetDevices) > 0, "linux.netDevices: moving network interfaces is not supported yet"},
 		{!b.entering && l.IntelRdt != nil, "linux.intelRdt: the resource director is not supported yet"},
-		{l.MemoryPolicy != nil, "linux.memoryPolicy: memory policies are not supported yet"},
-		{!b.entering && (len(l.TimeOffsets) > 0 || b.isolated(unix.CLONE_NEWTIME)), "linux.timeOffsets: time namespaces are not supported yet"},
 		{b.cfg.VM != nil, "vm: virtual machines are not supported"},
 	} {
 		if f.set {

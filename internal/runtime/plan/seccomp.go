@@ -20,8 +20,8 @@ func (b *builder) seccomp() (*program.Step, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	if f.Notify {
-		return nil, errdefs.New(errdefs.NotImplemented, "linux.seccomp: SCMP_ACT_NOTIFY is not supported yet")
+	if f.Notify && b.cfg.Linux.Seccomp.ListenerPath == "" {
+		return nil, errdefs.New(errdefs.Invalid, "linux.seccomp: seccomp listenerPath is not set, and SCMP_ACT_NOTIFY asks there")
 	}
 	insns := make([]byte, 0, 8*len(f.Insns))
 	for _, i := range f.Insns {
@@ -29,11 +29,34 @@ func (b *builder) seccomp() (*program.Step, error) {
 		insns = append(insns, i.Jt, i.Jf)
 		insns = binary.LittleEndian.AppendUint32(insns, i.K)
 	}
-	return &program.Step{
+	s := &program.Step{
 		Call: "seccomp", Why: "linux.seccomp", Say: "install the filter of linux.seccomp",
 		Args: []program.Arg{
 			program.Named(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"),
 			program.Flags(uint64(f.Flags), step.SeccompFlags), program.Filter(insns),
 		},
-	}, nil
+	}
+	if f.Notify {
+		s.Yield = listenerFD
+	}
+	return s, nil
+}
+
+// listenerFD is where the system calls come that somebody else decides on.
+const listenerFD program.Slot = "listener"
+
+// notify installs a filter that asks a listener. The runtime hands the listener
+// on before the process is started: it takes the descriptor out of the child,
+// which thereby needs no call but write, the one that may not be asked about.
+func (b *builder) notify(filter program.Step) {
+	const reason = "linux.seccomp.listenerPath"
+	b.add(filter)
+	b.do(reason+": the runtime takes it from here", "write", program.FD(program.Sync), program.SlotAddress(listenerFD), program.Int(8))
+	b.await("the runtime has it")
+	b.add(step.Close(listenerFD))
+	path := b.cfg.Linux.Seccomp.ListenerPath
+	b.listener = []program.Step{
+		step.Say(program.Step{Call: "listener", Args: []program.Arg{program.FD(program.Sync), program.String(path)}, Why: reason}, "hand the seccomp listener to "+path),
+		{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the listener is handed on"},
+	}
 }

@@ -15,6 +15,7 @@ const (
 	KindFDMsg                   // a msghdr that passes the descriptor in Slot S, with Data
 	KindFilter                  // a sock_fprog of the instructions in Data
 	KindSlotAddress             // the address where Slot S is kept
+	KindField                   // the word at N in the buffer named S
 )
 
 // Arg is one argument of a step. It is small on purpose: a start has a
@@ -106,6 +107,9 @@ func Filter(insns []byte) Arg { return Arg{Kind: KindFilter, more: &data{bytes: 
 // SlotAddress is the address of the word that a step's result went to.
 func SlotAddress(s Slot) Arg { return Arg{Kind: KindSlotAddress, S: string(s)} }
 
+// Field is the word at an offset of a buffer that an earlier step filled.
+func Field(buffer string, offset int) Arg { return Arg{Kind: KindField, S: buffer, N: uint64(offset)} }
+
 // CWD stands for the directory of the process.
 func CWD() Arg { return Named(^uint64(99), "AT_FDCWD") }
 
@@ -113,4 +117,9 @@ func CWD() Arg { return Named(^uint64(99), "AT_FDCWD") }
 // the buffer, under mask, equals want, and otherwise fails with errno.
 func Check(buffer string, mask, want uint64, errno uint64) []Arg {
 	return []Arg{Buffer(buffer, 8), Named(mask, ""), Int(want), Int(errno)}
+}
+
+// CheckField is Check for the word at an offset of the buffer.
+func CheckField(buffer string, offset int, mask, want uint64, errno uint64) []Arg {
+	return []Arg{Field(buffer, offset), Named(mask, ""), Int(want), Int(errno)}
 }

@@ -99,6 +99,8 @@ func (a *Arg) Text() string {
 		return "{" + a.S + "}"
 	case KindBuffer, KindSlotAddress:
 		return "&" + a.S
+	case KindField:
+		return a.S + "[" + strconv.FormatUint(a.N, 10) + "]"
 	case KindStrings:
 		q := make([]string, len(a.List()))
 		for i, s := range a.List() {

@@ -4,6 +4,7 @@ package scheduling
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -103,7 +104,10 @@ func Affinity(name, list string) ([]program.Step, error) {
 		return nil, nil
 	}
 	field := "process.execCPUAffinity." + name
-	mask, err := cpuMask(list)
+	mask, err := bitmap(list, mostCPUs)
+	if err != nil {
+		err = fmt.Errorf("%q is not a list of CPUs", list)
+	}
 	if err != nil {
 		return nil, errdefs.New(errdefs.Invalid, "%s: %w", field, err)
 	}
@@ -112,9 +116,75 @@ func Affinity(name, list string) ([]program.Step, error) {
 	}}, "run on the CPUs "+list)}, nil
 }
 
-// cpuMask reads a list of CPUs: "0-3,7".
-func cpuMask(list string) ([]byte, error) {
-	const most = 1 << 13 // what kernels are built for at most
+// MemoryModes are the modes of linux.memoryPolicy, in the kernel's order.
+func MemoryModes() []specs.MemoryPolicyModeType {
+	return []specs.MemoryPolicyModeType{
+		specs.MpolDefault, specs.MpolPreferred, specs.MpolBind, specs.MpolInterleave,
+		specs.MpolLocal, specs.MpolPreferredMany, specs.MpolWeightedInterleave,
+	}
+}
+
+// MemoryFlags are its flags, in the order of the kernel's bits from 13 on.
+func MemoryFlags() []specs.MemoryPolicyFlagType {
+	return []specs.MemoryPolicyFlagType{specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes}
+}
+
+// MemoryPolicy plans linux.memoryPolicy: on which nodes the process's memory
+// is to lie.
+func MemoryPolicy(p *specs.LinuxMemoryPolicy) ([]program.Step, error) {
+	if p == nil {
+		return nil, nil
+	}
+	mode := slices.Index(MemoryModes(), p.Mode)
+	if mode < 0 {
+		return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.mode: there is no %q", p.Mode)
+	}
+	word, text := uint64(mode), string(p.Mode)
+	for _, f := range p.Flags {
+		bit := slices.Index(MemoryFlags(), f)
+		if bit < 0 {
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.flags: there is no %q", f)
+		}
+		word |= 1 << (13 + bit)
+		text += "|" + string(f)
+	}
+	var mask []byte
+	if strings.TrimSpace(p.Nodes) != "" {
+		var err error
+		if mask, err = bitmap(p.Nodes, mostNodes); err != nil {
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %q is not a list of nodes", p.Nodes)
+		}
+	}
+	switch p.Mode {
+	case specs.MpolDefault, specs.MpolLocal:
+		if len(mask) > 0 {
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %s takes none", p.Mode)
+		}
+	case specs.MpolPreferred: // of no node: the one at hand
+	default:
+		if len(mask) == 0 {
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %s takes at least one", p.Mode)
+		}
+	}
+	nodes, most := program.Int(0), 0
+	if len(mask) > 0 {
+		nodes, most = program.Bytes(mask, p.Nodes), 8*len(mask)+1 // the kernel looks at one bit less
+	}
+	return []program.Step{step.Say(program.Step{
+		Call: "set_mempolicy", Why: "linux.memoryPolicy", Args: []program.Arg{program.Named(word, text), nodes, program.Int(most)},
+	}, strings.TrimSpace("set the memory policy "+text+" "+p.Nodes))}, nil
+}
+
+// What kernels are built for at most.
+const (
+	mostCPUs  = 1 << 13
+	mostNodes = 1 << 10
+)
+
+var errList = errors.New("not a list of numbers")
+
+// bitmap reads a list of numbers below most: "0-3,7".
+func bitmap(list string, most uint64) ([]byte, error) {
 	var mask []byte
 	for part := range strings.SplitSeq(list, ",") {
 		from, to, found := strings.Cut(strings.TrimSpace(part), "-")
@@ -123,11 +193,11 @@ func cpuMask(list string) ([]byte, error) {
 		}
 		first, err := strconv.ParseUint(from, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%q is not a list of CPUs", list)
+			return nil, errList
 		}
 		last, err := strconv.ParseUint(to, 10, 32)
 		if err != nil || last < first || last >= most {
-			return nil, fmt.Errorf("%q is not a list of CPUs", list)
+			return nil, errList
 		}
 		for n := first; n <= last; n++ {
 			for uint64(len(mask)) <= n/8 {

@@ -69,6 +69,7 @@ var (
 		{Bits: unix.SECCOMP_FILTER_FLAG_LOG, Name: "LOG"},
 		{Bits: unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, Name: "SPEC_ALLOW"},
 		{Bits: unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, Name: "NEW_LISTENER"},
+		{Bits: unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Name: "WAIT_KILLABLE_RECV"},
 	}
 	// AttrFlags: strictatime and noatime share bits with the mask of both.
 	AttrFlags = &program.FlagNames{
