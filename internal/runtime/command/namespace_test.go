@@ -3,7 +3,6 @@ package command_test
 import (
 	"encoding/json"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -121,13 +120,9 @@ func TestNetDevices(t *testing.T) {
 		if err := c.Do(rtnl.AddVeth(rtnl.Veth{Name: "left0", Peer: "right0", MAC: []byte{2, 0, 0, 0, 0, 9}, NS: home})); err != nil {
 			t.Fatal(err)
 		}
-		link, err := c.LinkByName("right0")
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, a := range []string{"192.0.2.9/24", "2001:db8::9/64"} {
-			if err := c.Do(rtnl.PutAddr(link.Index, rtnl.Addr{Prefix: netip.MustParsePrefix(a)})); err != nil {
-				t.Fatal(err)
+			if out, err := exec.Command("ip", "addr", "add", a, "dev", "right0").CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, out)
 			}
 		}
 		t.Cleanup(func() { _ = c.Do(rtnl.DelLink("left0")) })
