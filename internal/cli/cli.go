@@ -132,7 +132,7 @@ func entries() []entry {
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
 		{"system", groups, func(env *command.Env) *cobra.Command {
-			return group("system", "Manage Lade", disk.NewUsage(env), system.NewInfo(env))
+			return group("system", "Manage Lade", disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env))
 		}},
 		{"create", "", container.NewCreate},
 		{"start", "", container.NewStart},
@@ -156,7 +156,7 @@ func entries() []entry {
 // images returns the commands of the group image.
 func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
-		image.NewList(env, "ls", "list"), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
+		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
 	}
 }
@@ -164,7 +164,7 @@ func images(env *command.Env) []*cobra.Command {
 // containers returns the commands of the group container.
 func containers(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
-		container.NewRun(env), container.NewExec(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
+		container.NewRun(env), container.NewExec(env), disk.NewPruneContainers(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
 		container.NewRemove(env), container.NewWait(env), container.NewRename(env),

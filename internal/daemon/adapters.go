@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 
+	api "github.com/moby/moby/api/types/container"
+
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/record"
@@ -52,6 +54,19 @@ func (e execTargets) Target(ctx context.Context, ref string) (exec.Target, error
 		return exec.Target{}, err
 	}
 	return exec.Target{ID: t.ID, Bundle: t.Bundle, Shim: t.Shim, Ended: t.Ended, Process: t.Process}, nil
+}
+
+// prunable is the containers for package prune.
+type prunable struct{ containers *container.Service }
+
+func (p prunable) Stopped(ctx context.Context) ([]api.Summary, error) {
+	return p.containers.List(ctx, container.ListOptions{
+		All: true, Size: true, Filters: map[string][]string{"status": {"created", "exited", "dead"}},
+	})
+}
+
+func (p prunable) Remove(ctx context.Context, id string) error {
+	return p.containers.Remove(ctx, id, container.RemoveOptions{})
 }
 
 // networkOf connects containers for package container; nil without networks.

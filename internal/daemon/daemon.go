@@ -28,6 +28,7 @@ import (
 	"lade/internal/engine/container/request"
 	"lade/internal/engine/exec"
 	"lade/internal/engine/network"
+	"lade/internal/engine/prune"
 	"lade/internal/engine/system"
 	"lade/internal/ident"
 	"lade/internal/linux/mount"
@@ -135,7 +136,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Registries: images.registries,
-		System: sys, Disk: newDisk(o, images, containers),
+		System: sys, Disk: newDisk(o, images, containers), Prune: prune.New(prunable{containers}),
 		Log: log,
 	}
 	if bridge != nil {

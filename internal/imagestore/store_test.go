@@ -333,7 +333,23 @@ func TestPullsAndRemovals(t *testing.T) {
 			}
 		})
 	}
+	stop, swept := make(chan struct{}), make(chan struct{})
+	go func() { // garbage collection beside all that
+		defer close(swept)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := f.store.Sweep(time.Now().Add(time.Hour)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
 	wg.Wait()
+	close(stop)
+	<-swept
 	list, err := f.store.List()
 	if err != nil {
 		t.Fatal(err)

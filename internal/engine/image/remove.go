@@ -4,11 +4,13 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	api "github.com/moby/moby/api/types/image"
 	"github.com/opencontainers/go-digest"
 
 	"lade/internal/errdefs"
+	"lade/internal/filter"
 	"lade/internal/image"
 	"lade/internal/imagestore"
 	"lade/internal/reference"
@@ -149,30 +151,44 @@ func (s *Service) conflict(e imagestore.Entry, force bool) string {
 func short(containerID string) string { return containerID[:min(12, len(containerID))] }
 
 // Prune removes images that no container uses and that have no name; with the
-// filter dangling=false also those with names. Filters are Docker's: dangling
-// and label.
+// filter dangling=false also those with names. Filters are Docker's: dangling,
+// until, label and label!. Then it gives back the space of all that belongs to
+// no image: what failed pulls have kept, too.
 func (s *Service) Prune(ctx context.Context, filters map[string][]string) (api.PruneReport, error) {
-	only := map[string][]string{"dangling": {"true"}}
-	for key, values := range filters {
-		switch key {
-		case "dangling":
-			only[key] = values
-			if len(values) == 1 {
-				// All unused images, not only those with a name.
-				if named, err := strconv.ParseBool(values[0]); err == nil && !named {
-					delete(only, key)
-				}
-			}
-		case "label":
-			only[key] = values
-		default:
-			return api.PruneReport{}, errdefs.New(errdefs.Invalid, "invalid filter '%.50s'", key)
-		}
-	}
-	keep, err := s.filter(only)
+	p, err := filter.Prunes(filters, time.Now(), "dangling")
 	if err != nil {
 		return api.PruneReport{}, err
 	}
+	dangling, err := onlyDangling(filters["dangling"])
+	if err != nil {
+		return api.PruneReport{}, err
+	}
+	report, err := s.prune(ctx, func(e imagestore.Entry) bool {
+		return (!dangling || len(e.Names) == 0) && p.Match(created(e), e.Config.Config.Labels)
+	})
+	if err != nil {
+		return report, err
+	}
+	swept, err := s.c.Images.Sweep(time.Now())
+	report.SpaceReclaimed += uint64(swept.Bytes)
+	return report, err
+}
+
+// onlyDangling reads the filter dangling of a prune: true if it is not there.
+func onlyDangling(values []string) (bool, error) {
+	only := true
+	for _, v := range values {
+		yes, err := strconv.ParseBool(v)
+		if err != nil {
+			return false, errdefs.New(errdefs.Invalid, "invalid filter 'dangling=%.50s'", v)
+		}
+		only = yes
+	}
+	return only, nil
+}
+
+// prune removes the images that may go and that no container uses.
+func (s *Service) prune(ctx context.Context, may func(imagestore.Entry) bool) (api.PruneReport, error) {
 	s.removing.Lock()
 	defer s.removing.Unlock()
 	all, err := s.c.Images.List()
@@ -184,7 +200,7 @@ func (s *Service) Prune(ctx context.Context, filters map[string][]string) (api.P
 		if ctx.Err() != nil {
 			return report, ctx.Err()
 		}
-		if !keep(e) || len(s.c.Users(string(e.ID))) > 0 {
+		if !may(e) || len(s.c.Users(string(e.ID))) > 0 {
 			continue
 		}
 		deleted, err := s.c.Images.Delete(e.ID, imagestore.DeleteOptions{Named: true})

@@ -22,14 +22,33 @@ type Disk interface {
 	Ledger(ctx context.Context) (api.Ledger, error)
 }
 
+// Prune removes containers that nobody needs. Its methods are those of
+// prune.Service.
+type Prune interface {
+	Containers(ctx context.Context, filters map[string][]string) (containerapi.PruneReport, error)
+}
+
 func (h *Handler) diskRoutes() []route {
-	if h.s.Disk == nil {
-		return nil
+	var rs []route
+	if h.s.Disk != nil {
+		rs = append(rs, route{http.MethodGet, "/system/df", h.diskUsage}, route{http.MethodGet, api.LedgerPath, h.ledger})
 	}
-	return []route{
-		{http.MethodGet, "/system/df", h.diskUsage},
-		{http.MethodGet, api.LedgerPath, h.ledger},
+	if h.s.Prune != nil {
+		rs = append(rs, route{http.MethodPost, "/containers/prune", h.pruneContainers})
 	}
+	return rs
+}
+
+func (h *Handler) pruneContainers(c *call) error {
+	filters, err := c.filters()
+	if err != nil {
+		return err
+	}
+	report, err := h.s.Prune.Containers(c.Context(), filters)
+	if err != nil {
+		return err
+	}
+	return c.reply(report)
 }
 
 func (h *Handler) ledger(c *call) error {

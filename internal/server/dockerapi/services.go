@@ -24,6 +24,7 @@ type Services struct {
 	System     System
 	Networks   Networks
 	Disk       Disk
+	Prune      Prune
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
