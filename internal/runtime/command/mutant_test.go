@@ -27,12 +27,13 @@ const (
 )
 
 func mutated(ctx context.Context) context.Context {
+	var m container.Mutation
 	for _, r := range rows() {
 		if r.name == os.Getenv(mutantOf) {
-			return container.WithMutation(ctx, r.mutation)
+			m = r.mutation
 		}
 	}
-	return ctx
+	return container.WithMutation(ctx, paused(m))
 }
 
 // row is one attack. Its defence is proven: without it, the attack succeeds.
@@ -52,9 +53,11 @@ func rows() []row {
 	return []row{
 		{"02 CVE-2019-5736 the runtime's image is written to", container.Mutation{Unsealed: true}, writeImage, runWorks},
 		{"04 CVE-2021-30465 a mount leaves the root by a link", unresolved("mnt/link"), mountThroughLink, mountInside},
+		{"04 CVE-2021-30465 a place is swapped between finding and mounting", byName("mnt/a"), mountOnSwapped, mountInside},
 		{"08 CVE-2023-27561 CVE-2019-19921 proc is a link", followed("proc"), falseProc, procWorks},
 		{"09 CVE-2024-21626 the directory is a leaked descriptor", leaking(), leakedDirectory, directoryWorks},
 		{"10 CVE-2024-45310 directories are made through a link", unresolved("mnt/link"), makeThroughLink, makeInside},
+		{"10 CVE-2024-45310 a directory is swapped before one is made in it", byName("mnt/a"), makeInSwapped, makeInside},
 		{"11 CVE-2025-31133 the image's null is not null", falseNull(), maskByLink, maskWorks},
 		{"14 CVE-2026-41579 dev is a link", unresolved("dev"), devicesThroughLink, devicesInside},
 		{"19 CVE-2024-40635 a user that is none", container.Mutation{Unchecked: true}, userOfNobody, userWorks},
