@@ -225,6 +225,56 @@ func TestBombs(t *testing.T) {
 	}
 }
 
+// TestBombsHaveTeeth takes the limits away: each kind of bomb, the first part of
+// it at least, then takes more than it is allowed in TestBombs.
+func TestBombsHaveTeeth(t *testing.T) {
+	kerneltest.Root(t)
+	const none = 1 << 40
+	zeros := make([]byte, 1<<20)
+	for _, tt := range []struct {
+		name         string
+		more         func(i int) []byte
+		pieces       int
+		memory, disk int64 // what must be exceeded
+	}{
+		{"entries", numbered("f"), 3 << 19, 256 << 20, 0},
+		{"attributes", func(i int) []byte {
+			return entryBytes(rawEntry{name: strconv.Itoa(i), pax: map[string]string{paxXattr + "user.x": strings.Repeat("x", 60000)}})
+		}, 6000, 256 << 20, 0},
+		{"endless file", func(i int) []byte {
+			if i == 0 {
+				return entryBytes(rawEntry{name: "f", size: "77777777777"})
+			}
+			for k := range 256 {
+				zeros[k*4096] = byte(i) | 1 // or it is a hole
+			}
+			return zeros
+		}, 100, 0, 64 << 20},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			f, err := os.OpenFile(filepath.Join(dir, "f"), os.O_CREATE|os.O_RDWR, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			resetPeak(t)
+			src := &endless{more: func(i int) []byte {
+				if i == tt.pieces {
+					return nil
+				}
+				return tt.more(i)
+			}}
+			_, err = WriteEROFS(context.Background(), f, src, Options{Limits: Limits{Bytes: none, Entries: none, Text: none, Xattrs: none}})
+			memory, used := int64(peak(t)), disk(t, dir)
+			if memory <= tt.memory || used <= tt.disk {
+				t.Errorf("without limits it takes %d MiB of memory and %d MiB on disk: the test of the limits proves nothing", memory>>20, used>>20)
+			}
+			t.Logf("%d MiB of memory, %d MiB on disk, %d pieces: %v", memory>>20, used>>20, src.i, err)
+		})
+	}
+}
+
 // TestLargestLayer makes the largest layer that the default limits allow.
 func TestLargestLayer(t *testing.T) {
 	kerneltest.Root(t)
