@@ -49,6 +49,12 @@ func (c *Client) PullImage(ctx context.Context, o PullOptions, progress func(jso
 	return messages(r, resp.Body, progress)
 }
 
+// Login has the engine try credentials at the registry that they are for. The
+// engine keeps nothing of them.
+func (c *Client) Login(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error) {
+	return get[registry.AuthResponse](ctx, c, call{method: http.MethodPost, path: path("auth"), body: a})
+}
+
 // PushOptions says what to push.
 type PushOptions struct {
 	Ref      string            // name:tag, or a name for all its tags

@@ -24,6 +24,7 @@ import (
 	"lade/internal/cli/command/container"
 	"lade/internal/cli/command/disk"
 	"lade/internal/cli/command/image"
+	"lade/internal/cli/command/registry"
 	"lade/internal/cli/command/system"
 	"lade/internal/errdefs"
 	"lade/internal/version"
@@ -124,6 +125,8 @@ func entries() []entry {
 		{"logs", common, container.NewLogs},
 		{"pull", common, image.NewPull},
 		{"push", common, image.NewPush},
+		{"login", common, registry.NewLogin},
+		{"logout", common, registry.NewLogout},
 		{"images", common, func(env *command.Env) *cobra.Command { return image.NewList(env, "images") }},
 		{"version", common, system.NewVersion},
 		{"info", common, system.NewInfo},

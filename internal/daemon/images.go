@@ -41,14 +41,15 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	i := &images{layers: layers, blobs: blobs, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
+	remote := client.New(client.Options{})
 	moves := transfer.New(transfer.Config{
-		Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: client.New(client.Options{}),
+		Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: remote,
 		Platform: own, Log: log,
 	})
 	i.Service = image.New(image.Config{
 		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log, Transfer: moves,
 	})
-	i.registries = registry.New(registry.Config{Images: i.store, Transfer: moves})
+	i.registries = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote})
 	return i, nil
 }
 

@@ -9,11 +9,18 @@ package command
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
+	"os"
+
+	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/registry"
 
 	"lade/client"
+	"lade/internal/cli/credentials"
 	"lade/internal/cli/launch"
+	"lade/internal/errdefs"
 )
 
 // Env is what a command works with.
@@ -55,6 +62,28 @@ func (e *Env) launcher() (*launch.Launcher, error) {
 		host = client.DefaultHost()
 	}
 	return launch.New(host)
+}
+
+// Credentials returns what the person has for registries.
+func (e *Env) Credentials() *credentials.Store { return credentials.New(os.Getenv) }
+
+// Auth returns what to send along for an image's registry: its credentials, as
+// the engine's API wants them, or "". What cannot be read is told and passed
+// over: most images need none.
+func (e *Env) Auth(ctx context.Context, ref string) string {
+	repository, _, _ := SplitReference(FullReference(ref))
+	found, err := e.Credentials().Lookup(ctx, repository)
+	if err != nil {
+		fmt.Fprintf(e.Err, "WARNING: %s\n", errdefs.Message(err))
+	}
+	if found == (registry.AuthConfig{}) {
+		return ""
+	}
+	text, err := authconfig.Encode(found)
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 // Leave ends lade at once, as the shell expects of a program that was

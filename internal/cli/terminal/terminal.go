@@ -7,8 +7,10 @@
 package terminal
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 
 	"golang.org/x/term"
@@ -57,4 +59,38 @@ func Raw(stream any) (restore func(), err error) {
 		return nil, fmt.Errorf("set the terminal to raw mode: %w", err)
 	}
 	return sync.OnceFunc(func() { _ = term.Restore(int(f.Fd()), state) }), nil
+}
+
+// Password reads a line from the terminal behind a stream without showing it.
+// leave is called when the person interrupts, after the echo is back.
+func Password(stream any, leave func()) (string, error) {
+	f, ok := file(stream)
+	if !ok {
+		return "", errors.New("read a password: the input is no terminal")
+	}
+	state, err := term.GetState(int(f.Fd()))
+	if err != nil {
+		return "", fmt.Errorf("read a password: %w", err)
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt)
+	read := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-interrupted:
+			_ = term.Restore(int(f.Fd()), state)
+			leave()
+		case <-read:
+		}
+	}()
+	text, err := term.ReadPassword(int(f.Fd()))
+	close(read)
+	signal.Stop(interrupted)
+	<-watched
+	if err != nil {
+		return "", fmt.Errorf("read a password: %w", err)
+	}
+	return string(text), nil
 }

@@ -1,9 +1,11 @@
 // Package registry is the engine's service for what is done with registries
-// besides bringing images in: push. Progress and messages are Docker's.
+// besides bringing images in: push and login. Progress and messages are
+// Docker's.
 package registry
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/moby/moby/api/types/registry"
@@ -13,6 +15,7 @@ import (
 	"lade/internal/imagestore"
 	"lade/internal/reference"
 	"lade/internal/registry/auth"
+	"lade/internal/registry/client"
 	"lade/internal/transfer"
 )
 
@@ -20,6 +23,7 @@ import (
 type Config struct {
 	Images   *imagestore.Store
 	Transfer *transfer.Transfer
+	Client   *client.Client
 }
 
 // Service speaks to registries. Its methods may be called concurrently.
@@ -68,6 +72,25 @@ func (s *Service) Push(ctx context.Context, o PushOptions, progress func(transfe
 		}
 	}
 	return nil
+}
+
+// Login tries credentials at the registry that they are for. Nothing of them is
+// kept: that is the client's business.
+func (s *Service) Login(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error) {
+	domain := auth.ServerDomain(a.ServerAddress)
+	ref, err := reference.ParseName(domain + "/x")
+	if err != nil || ref.Domain != domain {
+		return registry.AuthResponse{}, errdefs.New(errdefs.Invalid, "log in: %q is no registry", a.ServerAddress)
+	}
+	cred, err := auth.FromDocker(&a, domain)
+	if err != nil {
+		return registry.AuthResponse{}, err
+	}
+	token, err := s.c.Client.Login(ctx, domain, cred)
+	if err != nil {
+		return registry.AuthResponse{}, fmt.Errorf("log in to %s: %w", domain, err)
+	}
+	return registry.AuthResponse{Status: "Login Succeeded", IdentityToken: token}, nil
 }
 
 // named returns the images that have the name, or, of a name without a tag,

@@ -50,6 +50,10 @@ func (c Credentials) basic() bool { return c.Username != "" || c.Password != "" 
 // Session authorises requests for one scope at one registry. Its methods may
 // be called concurrently.
 type Session struct {
+	// Offline asks token servers for an identity token too. It is set before
+	// the first request.
+	Offline bool
+
 	registry *url.URL
 	cred     Credentials
 	scope    string
@@ -59,6 +63,8 @@ type Session struct {
 	mu      sync.Mutex
 	header  string    // guarded by mu
 	expires time.Time // guarded by mu; zero: never
+	// identity is the identity token that came with one for the registry.
+	identity string // guarded by mu
 }
 
 // NewSession returns a session for requests to the registry at base, of which
@@ -106,6 +112,9 @@ func (s *Session) Answer(ctx context.Context, challenges []wire.Challenge) error
 				return err
 			}
 			s.set("Bearer "+t.Value, t.Expires)
+			s.mu.Lock()
+			s.identity = t.Refresh
+			s.mu.Unlock()
 			return nil
 		case c.Scheme == "basic" && s.cred.basic():
 			if !safe(s.registry) {
@@ -118,6 +127,13 @@ func (s *Session) Answer(ctx context.Context, challenges []wire.Challenge) error
 		}
 	}
 	return ErrNoAnswer
+}
+
+// IdentityToken returns the identity token that a token server gave, or "".
+func (s *Session) IdentityToken() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity
 }
 
 func (s *Session) set(header string, expires time.Time) {
@@ -198,6 +214,11 @@ func (s *Session) tokenRequest(ctx context.Context, realm *url.URL, service stri
 	// A GET has one parameter for each scope, where OAuth has a list.
 	if s.scope != "" {
 		q["scope"] = strings.Fields(s.scope)
+	}
+	if trusted && s.Offline && s.cred.basic() {
+		q.Set("offline_token", "true")
+		q.Set("client_id", "lade")
+		q.Set("account", s.cred.Username)
 	}
 	u := *realm
 	u.RawQuery = q.Encode()

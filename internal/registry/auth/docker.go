@@ -11,8 +11,8 @@ import (
 )
 
 // FromDocker reads the credentials that a client of Docker's API sent along for
-// the registry of a domain. Credentials that were given for
-// another registry are refused: they would tell this one.
+// the registry of a domain. Credentials that were given for another registry
+// are refused: they would tell this one.
 func FromDocker(a *registry.AuthConfig, domain string) (Credentials, error) {
 	if a == nil {
 		return Credentials{}, nil
@@ -41,7 +41,7 @@ func ServerDomain(address string) string {
 	s := strings.TrimPrefix(strings.TrimPrefix(address, "https://"), "http://")
 	s, _, _ = strings.Cut(s, "/")
 	switch s {
-	case "index.docker.io", "registry-1.docker.io":
+	case "", "index.docker.io", "registry-1.docker.io":
 		return "docker.io"
 	}
 	return s

@@ -99,13 +99,25 @@ func (c *Client) Repository(ref reference.Reference, cred auth.Credentials) *Rep
 // Target returns the repository of ref to push to. Blobs may be mounted from
 // the given other repositories of the same registry.
 func (c *Client) Target(ref reference.Reference, cred auth.Credentials, from ...string) *Repository {
-	scope := "repository:" + ref.Path + ":pull,push"
+	scopes := []string{"repository:" + ref.Path + ":pull,push"}
 	for _, f := range from {
-		scope += " repository:" + f + ":pull"
+		scopes = append(scopes, "repository:"+f+":pull")
 	}
 	r := c.Repository(ref, cred)
-	r.pushes, r.session = true, auth.NewSession(r.base, scope, cred, c.http)
+	r.pushes, r.session = true, auth.NewSession(r.base, strings.Join(scopes, " "), cred, c.http)
 	return r
+}
+
+// Login tries credentials at a registry. It returns an identity token, which
+// stands for them from then on, if the registry gives one.
+func (c *Client) Login(ctx context.Context, domain string, cred auth.Credentials) (identityToken string, err error) {
+	base := origin(domain)
+	r := &Repository{c: c, base: base, name: domain, session: auth.NewSession(base, "", cred, c.http)}
+	r.session.Offline = true
+	if err := r.Connect(ctx); err != nil {
+		return "", err
+	}
+	return r.session.IdentityToken(), nil
 }
 
 // action is what the repository is asked for, as messages say it.
@@ -271,6 +283,8 @@ func (r *Repository) send(ctx context.Context, q request) (*http.Response, error
 		drain(resp)
 		if err := r.session.Answer(ctx, challenges); errors.Is(err, auth.ErrNoAnswer) {
 			return nil, r.denied("401 Unauthorized")
+		} else if err != nil && r.path == "" {
+			return nil, err
 		} else if err != nil {
 			return nil, fmt.Errorf("%s access denied for %s: %w", r.action(), r.name, err)
 		}

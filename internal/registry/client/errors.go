@@ -132,6 +132,9 @@ func (r *Repository) refused(resp *http.Response, what string) error {
 // denied says what Docker says when a registry does not tell a missing
 // repository from one that is not for everybody.
 func (r *Repository) denied(detail string) error {
+	if r.path == "" {
+		return errdefs.Hint(errdefs.New(errdefs.Unauthorized, "registry %s does not take the credentials: %s", r.base.Host, detail), "check user name and password")
+	}
 	err := errdefs.New(errdefs.Unauthorized, "%s access denied for %s: it does not exist, or needs other credentials: %s", r.action(), r.name, detail)
 	if r.pushes {
 		return errdefs.Hint(err, "log in first: lade login %s", r.base.Host)

@@ -58,12 +58,12 @@ func (r *Repository) has(ctx context.Context, kind, object string, desc ocispec.
 			return err
 		}
 		defer drain(resp)
-		switch {
-		case resp.StatusCode == http.StatusOK:
+		switch resp.StatusCode {
+		case http.StatusOK:
 			// One of another size is no such blob, whatever the registry says.
 			there = resp.ContentLength < 0 || resp.ContentLength == desc.Size
 			return nil
-		case resp.StatusCode == http.StatusNotFound:
+		case http.StatusNotFound:
 			return nil
 		}
 		return r.refused(resp, object)

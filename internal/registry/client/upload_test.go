@@ -419,3 +419,45 @@ func TestPutManifest(t *testing.T) {
 		t.Errorf("a registry that forgot a blob: %v", err)
 	}
 }
+
+// TestLogin: a token server that gives an identity token is asked for one, and
+// what it gives stands for the password from then on.
+func TestLogin(t *testing.T) {
+	var s *httptest.Server
+	s = serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token" && r.Method == http.MethodPost:
+			if r.PostFormValue("refresh_token") != "identity" || r.PostFormValue("grant_type") != "refresh_token" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			_, _ = io.WriteString(w, `{"access_token":"t"}`)
+		case r.URL.Path == "/token":
+			if user, password, _ := r.BasicAuth(); user != "alice" || password != "secret" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			if q := r.URL.Query(); q.Get("offline_token") != "true" || q.Get("account") != "alice" || q.Has("scope") {
+				t.Errorf("asked for %s", r.URL)
+			}
+			_, _ = io.WriteString(w, `{"token":"t","refresh_token":"identity"}`)
+		case r.Header.Get("Authorization") != "Bearer t":
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="%s/token",service="x"`, s.URL))
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	})
+	c := New(Options{Backoff: time.Millisecond})
+	t.Cleanup(c.Close)
+	domain := strings.TrimPrefix(s.URL, "http://")
+	if token, err := c.Login(t.Context(), domain, alice); err != nil || token != "identity" {
+		t.Errorf("login: %q, %v", token, err)
+	}
+	if _, err := c.Login(t.Context(), domain, auth.Credentials{IdentityToken: "identity"}); err != nil {
+		t.Errorf("with the token: %v", err)
+	}
+	for _, bad := range []auth.Credentials{{Username: "alice", Password: "guess"}, {IdentityToken: "old"}} {
+		if _, err := c.Login(t.Context(), domain, bad); !errdefs.Is(err, errdefs.Unauthorized) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}

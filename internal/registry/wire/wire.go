@@ -159,6 +159,7 @@ func Clean(s string, n int) string {
 // Token is the answer of a token server.
 type Token struct {
 	Value   string
+	Refresh string // an identity token, or ""
 	Expires time.Time
 }
 
@@ -168,6 +169,7 @@ func ParseToken(body []byte, now time.Time) (Token, error) {
 	var t struct {
 		Token       string `json:"token"`
 		AccessToken string `json:"access_token"`
+		Refresh     string `json:"refresh_token"`
 		ExpiresIn   int64  `json:"expires_in"`
 	}
 	if err := json.Unmarshal(body, &t); err != nil {
@@ -179,12 +181,12 @@ func ParseToken(body []byte, now time.Time) (Token, error) {
 	switch {
 	case t.Token == "":
 		return Token{}, errdefs.With(errdefs.Unavailable, errors.New("the token server's answer holds no token"))
-	case strings.ContainsFunc(t.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case strings.ContainsFunc(t.Token+t.Refresh, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return Token{}, errdefs.With(errdefs.Unavailable, errors.New("the token server's answer is no token"))
 	}
 	const shortest, longest = 60, 24 * 3600
 	life := min(max(t.ExpiresIn, shortest), longest)
-	return Token{t.Token, now.Add(time.Duration(life) * time.Second)}, nil
+	return Token{t.Token, t.Refresh, now.Add(time.Duration(life) * time.Second)}, nil
 }
 
 // RetryAfter returns how long a server asks to wait: seconds or a date.

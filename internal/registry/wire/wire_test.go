@@ -42,10 +42,10 @@ func TestParseToken(t *testing.T) {
 		want Token
 		ok   bool
 	}{
-		{`{"token":"a","expires_in":300}`, Token{"a", now.Add(300 * time.Second)}, true},
-		{`{"access_token":"b"}`, Token{"b", now.Add(60 * time.Second)}, true},
-		{`{"token":"a","access_token":"b","expires_in":-5}`, Token{"a", now.Add(60 * time.Second)}, true},
-		{`{"token":"a","expires_in":99999999999}`, Token{"a", now.Add(24 * time.Hour)}, true},
+		{`{"token":"a","expires_in":300}`, Token{Value: "a", Expires: now.Add(300 * time.Second)}, true},
+		{`{"access_token":"b"}`, Token{Value: "b", Expires: now.Add(60 * time.Second)}, true},
+		{`{"token":"a","access_token":"b","expires_in":-5}`, Token{Value: "a", Expires: now.Add(60 * time.Second)}, true},
+		{`{"token":"a","expires_in":99999999999}`, Token{Value: "a", Expires: now.Add(24 * time.Hour)}, true},
 		{`{"token":"a\nX-Evil: 1"}`, Token{}, false},
 		{`{}`, Token{}, false},
 		{`nonsense`, Token{}, false},

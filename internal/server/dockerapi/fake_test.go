@@ -18,6 +18,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	registrytypes "github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 
 	"lade/internal/engine/container"
@@ -282,6 +283,10 @@ func (f *fakeImages) Pull(_ context.Context, o engineimage.PullOptions, progress
 		progress(p)
 	}
 	return f.note("pull %s %s %s", o.Ref, o.Platform, user)
+}
+
+func (f *fakeImages) Login(_ context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error) {
+	return registrytypes.AuthResponse{Status: "Login Succeeded", IdentityToken: "t"}, f.note("login %s %s %s", a.Username, a.Password, a.ServerAddress)
 }
 
 func (f *fakeImages) Push(_ context.Context, o registry.PushOptions, progress func(transfer.Progress)) error {

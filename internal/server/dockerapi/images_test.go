@@ -121,6 +121,18 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+func TestLogin(t *testing.T) {
+	f := &fake{}
+	w := do(t, f, http.MethodPost, "/auth", `{"username":"u","password":"p","serveraddress":"r:5000"}`)
+	if f.images.asked != "login u p r:5000" || w.Code != http.StatusOK || !strings.Contains(w.Body.String(), `{"IdentityToken":"t","Status":"Login Succeeded"}`) {
+		t.Errorf("%q, %d %s", f.images.asked, w.Code, w.Body)
+	}
+	f = &fake{images: fakeImages{err: errdefs.New(errdefs.Unauthorized, "no")}}
+	if w := do(t, f, http.MethodPost, "/auth", `{}`); w.Code != http.StatusUnauthorized {
+		t.Errorf("refused: %d %s", w.Code, w.Body)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	f := &fake{}
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/images/load", strings.NewReader("a tar"))

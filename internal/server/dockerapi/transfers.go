@@ -17,6 +17,7 @@ import (
 // Registries does with registries what is not bringing images in. Its methods
 // are those of registry.Service.
 type Registries interface {
+	Login(ctx context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error)
 	Push(ctx context.Context, o registry.PushOptions, progress func(transfer.Progress)) error
 }
 
@@ -25,6 +26,7 @@ func (h *Handler) registryRoutes() []route {
 		return nil
 	}
 	return []route{
+		{http.MethodPost, "/auth", h.login},
 		{http.MethodPost, "/images/{name}/push", h.pushImage},
 	}
 }
@@ -51,6 +53,18 @@ func (c *call) platform() (*ocispec.Platform, error) {
 		return nil, errdefs.New(errdefs.Invalid, `invalid platform %.100q: want JSON such as {"os":"linux","architecture":"arm64"}`, text)
 	}
 	return &p, nil
+}
+
+func (h *Handler) login(c *call) error {
+	var a registrytypes.AuthConfig
+	if err := c.decode(&a); err != nil {
+		return err
+	}
+	resp, err := h.s.Registries.Login(c.Context(), a)
+	if err != nil {
+		return err
+	}
+	return c.reply(resp)
 }
 
 func (h *Handler) pushImage(c *call) error {

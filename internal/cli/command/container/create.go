@@ -146,7 +146,7 @@ func (o *creation) fetch(ctx context.Context, env *command.Env, c *client.Client
 	_, width, _ := terminal.Size(w)
 	p := format.NewProgress(w, int(width))
 	defer p.Close()
-	return c.PullImage(ctx, client.PullOptions{Ref: ref, Platform: o.Platform}, func(m jsonstream.Message) { p.Message(m) })
+	return c.PullImage(ctx, client.PullOptions{Ref: ref, Platform: o.Platform, Auth: env.Auth(ctx, ref)}, func(m jsonstream.Message) { p.Message(m) })
 }
 
 // cidFile is the file of --cidfile. It is made before the container, since a

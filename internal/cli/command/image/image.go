@@ -46,6 +46,7 @@ func pull(ctx context.Context, env *command.Env, o client.PullOptions, quiet boo
 	if err != nil {
 		return err
 	}
+	o.Auth = env.Auth(ctx, o.Ref)
 	p := progress(env.Out, quiet)
 	err = c.PullImage(ctx, o, p.Message)
 	p.Close()

@@ -61,7 +61,7 @@ func (o *pushOptions) run(ctx context.Context, env *command.Env, ref string) err
 	}
 	out := progress(env.Out, o.quiet)
 	var notes []string
-	err = c.PushImage(ctx, client.PushOptions{Ref: ref, Platform: p}, func(m jsonstream.Message) {
+	err = c.PushImage(ctx, client.PushOptions{Ref: ref, Platform: p, Auth: env.Auth(ctx, ref)}, func(m jsonstream.Message) {
 		if m.Aux != nil {
 			notes = append(notes, note(*m.Aux)...)
 			return
