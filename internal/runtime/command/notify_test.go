@@ -19,7 +19,6 @@ import (
 type agent struct {
 	path string
 	said chan specs.ContainerProcessState // one for each listener that it is handed
-	stop func()
 }
 
 // seccompNotification and seccompResponse are struct seccomp_notif and

@@ -39,6 +39,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 		return f, err
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
+	f.Nested = nested()
 	if p := b.Config.Process; p != nil && b.Rootfs != "" && !hasEnv(p.Env, "HOME") {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}
@@ -111,6 +112,14 @@ func sources(c *specs.Spec) (map[string]plan.Source, error) {
 		out[m.Source] = s
 	}
 	return out, nil
+}
+
+// nested reports whether the runtime lives in another user namespace than the
+// kernel's first, whose inode has a number of its own.
+func nested() bool {
+	const first = 0xeffffffd
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != first
 }
 
 // ownNamespaces returns the paths of namespaces to join that are the runtime's

@@ -1,9 +1,6 @@
 package plan
 
 import (
-	"slices"
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"lade/internal/runtime/plan/mountopt"
@@ -23,17 +20,11 @@ func (b *builder) copyUp(i int, o mountopt.Options) {
 		b.add(step.Why(step.Say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(program.Sync), program.FDMessage(s, "d"), program.Named(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL")}}, "hand "+dest+" to the runtime"), label))
 	}
 	b.await("the runtime copies what is at " + dest)
-	has := func(keys ...string) bool {
-		return slices.ContainsFunc(o.Data, func(s string) bool {
-			key, _, _ := strings.Cut(s, "=")
-			return slices.Contains(keys, key)
-		})
-	}
 	keep := uint64(0)
-	if !has("mode") {
+	if !hasOption(o, "mode") {
 		keep |= unix.STATX_MODE
 	}
-	if !has("uid", "gid") {
+	if !hasOption(o, "uid", "gid") {
 		keep |= unix.STATX_UID
 	}
 	step := program.Step{

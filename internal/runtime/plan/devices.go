@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/errdefs"
 	"lade/internal/runtime/plan/mountopt"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
@@ -44,9 +45,9 @@ func (b *builder) ownDev() bool {
 
 // devices fills /dev. It is taken by descriptor, below the root, once: what
 // lies at /dev after that does not matter (CVE-2026-41579).
-func (b *builder) devices() {
+func (b *builder) devices() error {
 	if !b.ownDev() {
-		return
+		return nil
 	}
 	open := step.Openat2(rootFD, "/dev", step.PathOnly|unix.O_DIRECTORY, step.InRoot, devFD)
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
@@ -66,7 +67,9 @@ func (b *builder) devices() {
 		}
 	}
 	for i := range b.cfg.Linux.Devices {
-		b.configured(i, &b.cfg.Linux.Devices[i])
+		if err := b.configured(i, &b.cfg.Linux.Devices[i]); err != nil {
+			return err
+		}
 	}
 	for _, l := range defaultLinks {
 		b.add(program.Step{Call: "symlinkat", Args: []program.Arg{program.String(l[0]), program.FD(devFD), program.String(l[1])}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it"})
@@ -75,10 +78,19 @@ func (b *builder) devices() {
 		Call: "symlinkat", Args: []program.Arg{program.String("/proc/kcore"), program.FD(devFD), program.String("core")},
 		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it",
 	})
+	return nil
 }
 
 // configured makes one of linux.devices.
-func (b *builder) configured(i int, d *specs.LinuxDevice) {
+func (b *builder) configured(i int, d *specs.LinuxDevice) error {
+	label := step.Field("linux.devices", i)
+	clean := path.Clean(d.Path)
+	switch {
+	case !path.IsAbs(d.Path) || clean == "/":
+		return errdefs.New(errdefs.Invalid, "%s.path: %q is no absolute path of a device", label, d.Path)
+	case clean == "/dev/ptmx":
+		return nil // it is a link to that of the container's own devpts
+	}
 	mode := uint32(0o666)
 	if d.FileMode != nil {
 		mode = uint32(*d.FileMode) & 0o7777
@@ -88,13 +100,14 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 		mode |= unix.S_IFBLK
 	case "p":
 		mode |= unix.S_IFIFO
-	default:
+	case "c", "u":
 		mode |= unix.S_IFCHR
+	default:
+		return errdefs.New(errdefs.Invalid, "%s.type: %q is not one of c, b, u and p", label, d.Type)
 	}
-	label := step.Field("linux.devices", i)
 	b.device(d.Path, mode, int(unix.Mkdev(uint32(d.Major), uint32(d.Minor))), label)
 	if d.UID == nil && d.GID == nil || b.userNS {
-		return
+		return nil
 	}
 	var uid, gid uint32
 	if d.UID != nil {
@@ -110,12 +123,13 @@ func (b *builder) configured(i int, d *specs.LinuxDevice) {
 			step.Close(placeFD),
 		)
 	}
+	return nil
 }
 
 // device makes a node, or, where the kernel lets nobody make one, in a user
 // namespace, binds the host's.
 func (b *builder) device(name string, mode uint32, dev int, label string) {
-	if b.userNS {
+	if b.userNS || !b.f.Caps.Has(unix.CAP_MKNOD) || b.f.Nested {
 		b.add(step.Why(step.Say(step.CloneTree(program.CWD(), name, false, mntFD), "open the host's "+name), label+"; a user namespace may not make devices"))
 		b.place(name, false, step.InRoot, label)
 		b.add(step.Say(step.Attach(mntFD, placeFD), "bind the host's "+name), step.Close(placeFD), step.Close(mntFD))
@@ -128,12 +142,33 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 		b.place(path.Dir(path.Clean(name)), true, step.InRoot, label)
 		base = path.Base(name)
 	}
-	b.add(program.Step{
-		Call: "mknodat", Args: []program.Arg{program.FD(dir), program.String(base), program.Octal(mode), program.Named(uint64(dev), "makedev("+strconv.Itoa(int(unix.Major(uint64(dev))))+", "+strconv.Itoa(int(unix.Minor(uint64(dev))))+")")},
+	major, minor := unix.Major(uint64(dev)), unix.Minor(uint64(dev))
+	make := program.Step{
+		Call: "mknodat", Args: []program.Arg{program.FD(dir), program.String(base), program.Octal(mode), program.Named(uint64(dev), "makedev("+strconv.Itoa(int(major))+", "+strconv.Itoa(int(minor))+")")},
 		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: label, Say: "make the device " + name,
-	})
+	}
+	if strings.HasPrefix(label, "linux.devices") {
+		make.Else = sameDevice(name, dir, base, mode, major, minor)
+	}
+	b.add(make)
 	if dir == placeFD {
 		b.add(step.Close(placeFD))
+	}
+}
+
+// sameDevice verifies that what is there already is the device that was to be
+// made.
+func sameDevice(name string, dir program.Slot, base string, mode, major, minor uint32) []program.Step {
+	const node program.Slot = "node"
+	other := "make the device " + name + ": there is something else in the root"
+	return []program.Step{
+		step.Say(step.Openat2(dir, base, step.PathOnly|unix.O_NOFOLLOW, step.InRoot, node), other),
+		{Call: "statx", Args: []program.Arg{
+			program.FD(node), program.String(""), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags), program.Flags(unix.STATX_TYPE, step.StatFlags), program.Buffer("stat", 256),
+		}},
+		{Call: "check", Args: program.CheckField("stat", 28, unix.S_IFMT, uint64(mode&unix.S_IFMT), uint64(syscall.EEXIST)), Say: other},
+		{Call: "check", Args: program.CheckField("stat", 128, ^uint64(0), uint64(major)|uint64(minor)<<32, uint64(syscall.EEXIST)), Say: other},
+		step.Close(node),
 	}
 }
 

@@ -19,6 +19,9 @@ func (b *builder) checkIDMap(i int, m *specs.Mount, o mountopt.Options) error {
 		return nil
 	}
 	uids, gids := b.idMappings(m)
+	if len(uids)+len(gids) == 0 && b.joins[unix.CLONE_NEWUSER] != "" {
+		return nil // that of the user namespace that is joined
+	}
 	if len(uids) == 0 || len(gids) == 0 {
 		return errdefs.New(errdefs.Invalid, "mounts[%d]: idmap mount without UID/GID mappings, and the container has no user namespace of its own", i)
 	}
@@ -44,6 +47,9 @@ func (b *builder) idmap(i int, m *specs.Mount, o mountopt.Options, tree program.
 	u, g := mapLines(uids), mapLines(gids)
 	var steps []program.Step
 	ns, ok := made[u+"/"+g]
+	if u+g == "" {
+		ns, ok = nsSlot(unix.CLONE_NEWUSER), true
+	}
 	if !ok {
 		ns = program.Slot("idmap" + strconv.Itoa(i))
 		made[u+"/"+g] = ns

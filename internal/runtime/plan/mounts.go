@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"cmp"
+	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -36,7 +38,9 @@ func (b *builder) root() error {
 	if err := b.mounts(); err != nil {
 		return err
 	}
-	b.devices()
+	if err := b.devices(); err != nil {
+		return err
+	}
 	// What does not depend on the cgroups is done while the runtime makes them.
 	early := !b.underCgroups()
 	if early {
@@ -59,37 +63,45 @@ func (b *builder) root() error {
 
 // rootMount cuts the mounts off from the host's and makes the root a mount.
 func (b *builder) rootMount() error {
-	flag, _, _ := mountopt.Propagation("slave")
-	rec := true
+	flags := uint64(unix.MS_SLAVE | unix.MS_REC)
 	if p := b.cfg.Linux.RootfsPropagation; p != "" {
-		f, r, ok := mountopt.Propagation(p)
-		if !ok {
+		f, rec, ok := mountopt.Propagation(p)
+		switch {
+		case !ok:
 			return errdefs.New(errdefs.Invalid, "linux.rootfsPropagation: %q is not one of shared, slave, private and unbindable, nor these with an r in front", p)
-		}
-		// The root's own propagation is set at the end; until then what is
-		// made here must not reach the host.
-		if f != unix.MS_SHARED && f != unix.MS_UNBINDABLE {
-			flag, rec = f, r
+		case f == unix.MS_SHARED:
+			// What is mounted on volumes shall reach the host: only the place
+			// on which the root is put must not.
+			flags = unix.MS_PRIVATE
+		case f != unix.MS_UNBINDABLE: // set when the root is entered
+			if flags = f; rec {
+				flags |= unix.MS_REC
+			}
 		}
 	}
-	flags := flag
-	if rec {
-		flags |= unix.MS_REC
-	}
-	b.add(step.Why(step.Mount("", "/", flags), "linux.rootfsPropagation: no mount made here reaches the host"))
+	b.add(step.Why(step.Mount("", "/", flags), "linux.rootfsPropagation: no mount of the root reaches the host"))
 	// The runtime opens the tree: the way to it may be closed to the user that
 	// the child is by now. It is put over the old root, a place that needs no
 	// way at all.
 	b.prog.Before = append(b.prog.Before,
 		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
-		step.Why(step.SetAttr(rootFD, 0, 0, flag, true), "no mount in the root reaches the host"),
-		step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"),
 	)
+	if !b.sharedWithHost() {
+		b.prog.Before = append(b.prog.Before, step.Why(step.SetAttr(rootFD, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
+	}
+	b.prog.Before = append(b.prog.Before, step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
 	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
 		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
 		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
 	}})
 	return nil
+}
+
+// sharedWithHost reports whether mounts may reach the host at all: those of a
+// user namespace never do.
+func (b *builder) sharedWithHost() bool {
+	f, _, _ := mountopt.Propagation(b.cfg.Linux.RootfsPropagation)
+	return f == unix.MS_SHARED && !b.userNS
 }
 
 // mounts makes the mounts of the configuration, but those of cgroups.
@@ -108,6 +120,9 @@ func (b *builder) mounts() error {
 		}
 		if err := b.checkProc(i, m, o); err != nil && !b.in.Unchecked {
 			return err
+		}
+		if path.Clean(m.Destination) == "/" {
+			return errdefs.New(errdefs.Invalid, "mounts[%d]: nothing can be mounted over the root; root.path says what it is", i)
 		}
 		switch {
 		case (m.Type == "cgroup" || m.Type == "cgroup2") && !o.Bind:
@@ -159,17 +174,21 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 	label := step.Field("mounts", i) + ": " + m.Destination
 	attr := o.Set | o.RecSet
 	d := path.Clean(m.Destination)
-	if d == "/dev" || o.CopyUp {
-		attr &^= unix.MOUNT_ATTR_RDONLY // it is yet to be filled
+	source := cmp.Or(m.Source, m.Type)
+	if o.Classic {
+		b.classic(i, m, o, source)
+		return nil
 	}
-	source := m.Source
-	if source == "" {
-		source = m.Type
+	inherits := m.Type == "tmpfs" && !o.CopyUp && !hasOption(o, "mode")
+	late := d == "/dev" || o.CopyUp || inherits
+	if late {
+		attr &^= unix.MOUNT_ATTR_RDONLY // something is yet to be done in it
 	}
-	if len(o.Data) > 0 && slices.ContainsFunc(o.Data, func(s string) bool { return len(s) > 255 }) {
-		return errdefs.New(errdefs.NotImplemented, "mounts[%d]: an option is longer than 255 bytes", i)
+	data := o.Data
+	if o.Readonly && !slices.Contains([]string{"tmpfs", "proc", "sysfs", "devpts", "mqueue"}, m.Type) {
+		data = append(slices.Clone(data), "ro") // a device must not even be opened for writing
 	}
-	for k, s := range step.NewFS(m.Type, source, o.Data, attr, mntFD) {
+	for k, s := range step.NewFS(m.Type, source, data, attr, mntFD) {
 		s.Say = "mount " + m.Type + " at " + m.Destination
 		if k == 0 {
 			s.Why = label
@@ -184,23 +203,84 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 	if m.Type == "proc" {
 		b.add(sysctl.Steps(mntFD, b.cfg.Linux.Sysctl)...)
 	}
-	b.place(m.Destination, true, resolve, label)
+	found := b.outsideProc(i, m)
+	if inherits {
+		found = append(found, inheritMode(label)...)
+	}
+	b.place(m.Destination, true, resolve, label, found...)
 	if o.CopyUp {
 		b.copyUp(i, o)
-		if o.Readonly && d != "/dev" {
-			b.add(step.Why(step.SetAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), label+": ro"))
-		}
+	}
+	if late && o.Readonly && d != "/dev" {
+		b.add(step.Why(step.SetAttr(mntFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), label+": ro"))
 	}
 	b.add(step.Say(step.Attach(mntFD, placeFD), "mount "+m.Type+" at "+m.Destination), step.Close(placeFD))
 	b.propagate(o)
-	switch d {
-	case "/dev/pts":
-		if m.Type == "devpts" && b.proc.Terminal {
-			b.add(program.Step{Call: "fcntl", Yield: ptsFD, Args: []program.Arg{program.FD(mntFD), program.Named(unix.F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"), program.Int(3)}, Why: "process.terminal: the pseudo terminals are taken from this very mount"})
-		}
+	if d == "/dev/pts" && m.Type == "devpts" && b.proc.Terminal {
+		b.add(program.Step{Call: "fcntl", Yield: ptsFD, Args: []program.Arg{program.FD(mntFD), program.Named(unix.F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"), program.Int(3)}, Why: "process.terminal: the pseudo terminals are taken from this very mount"})
 	}
 	b.add(step.Close(mntFD))
 	return nil
+}
+
+// classic mounts a file system by mount(2): its options are too long for the
+// new calls, or not known to them. It is mounted on the directory that the
+// child is in, which was resolved inside the root.
+func (b *builder) classic(i int, m *specs.Mount, o mountopt.Options, source string) {
+	label := step.Field("mounts", i) + ": " + m.Destination
+	flags, data := o.Flags()
+	if slices.Contains(m.Options, "iversion") {
+		flags |= unix.MS_I_VERSION
+	}
+	b.place(m.Destination, true, step.InRoot, label, b.outsideProc(i, m)...)
+	b.do(label, "fchdir", program.FD(placeFD))
+	b.add(
+		step.Close(placeFD),
+		step.Say(step.MountHere(m.Type, source, flags, data), "mount "+m.Type+" at "+m.Destination),
+		step.Openat2(rootFD, m.Destination, step.PathOnly, step.InRoot, mntFD),
+	)
+	b.do("", "chdir", program.String("/"))
+	b.propagate(o)
+	b.add(step.Close(mntFD))
+}
+
+// inheritMode gives the tmpfs at hand the mode of the directory that it covers,
+// as long as nobody says another.
+func inheritMode(label string) []program.Step {
+	const top program.Slot = "top"
+	return []program.Step{
+		{Call: "statx", Args: []program.Arg{program.FD(placeFD), program.String(""), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags), program.Flags(unix.STATX_MODE, step.StatFlags), program.Buffer("stat", 256)}},
+		step.Openat2(mntFD, ".", unix.O_DIRECTORY|unix.O_CLOEXEC, 0, top),
+		{Call: "fchmod", Args: []program.Arg{program.FD(top), program.Field("stat", 28)}, Why: label + ": the mode of what it covers"},
+		step.Close(top),
+	}
+}
+
+func hasOption(o mountopt.Options, keys ...string) bool {
+	return slices.ContainsFunc(o.Data, func(s string) bool {
+		key, _, _ := strings.Cut(s, "=")
+		return slices.Contains(keys, key)
+	})
+}
+
+// outsideProc verifies that a link in the image has not led into /proc, where
+// checkProc lets nothing be mounted: neither where LSM labels are written nor
+// where they are read (CVE-2019-19921).
+func (b *builder) outsideProc(i int, m *specs.Mount) []program.Step {
+	if d := path.Clean(m.Destination); d == "/proc" || strings.HasPrefix(d, "/proc/") || b.in.Unchecked {
+		return nil
+	}
+	return []program.Step{
+		{Call: "fstatfs", Args: []program.Arg{program.FD(placeFD), program.Buffer("statfs", 120)}},
+		{
+			Call: "check", Args: program.Check("statfs", 0xffffffff, unix.PROC_SUPER_MAGIC, uint64(syscall.ENOTTY)), Tolerate: []syscall.Errno{syscall.ENOTTY},
+			Why: "no link in the image leads into /proc (CVE-2019-19921)",
+			Then: []program.Step{{
+				Call: "check", Args: []program.Arg{program.Buffer("never", 8), program.Int(0), program.Int(1), program.Int(uint64(syscall.EPERM))},
+				Say: fmt.Sprintf("mounts[%d]: %q cannot be mounted because it is inside /proc", i, m.Destination),
+			}},
+		},
+	}
 }
 
 // propagate sets the propagation of the mount at hand.
@@ -228,7 +308,7 @@ func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 		b.add(step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, mntFD), "open the source "+m.Source+" of the mount at "+m.Destination), label))
 	}
 	b.add(b.bindAttributes(fd, o, m.Destination)...)
-	b.place(m.Destination, src.Dir, step.InRoot, label)
+	b.place(m.Destination, src.Dir, step.InRoot, label, b.outsideProc(i, m)...)
 	b.add(step.Say(step.Attach(fd, placeFD), "mount "+m.Source+" at "+m.Destination), step.Close(placeFD))
 	if o.Propagation != 0 {
 		b.add(step.Why(step.SetAttr(fd, 0, 0, o.Propagation, o.PropagationRec), "mount propagation"))
@@ -240,13 +320,12 @@ func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 func treeSlot(i int) program.Slot { return program.Slot("tree" + strconv.Itoa(i)) }
 
 // bindAttributes sets what the options ask for on a tree that is not attached
-// yet. Options that take an attribute away count for recursive ones only: a
-// bind mount never makes writable what the host has read-only.
+// yet: what they name, as they name it; the rest is as the source has it. In
+// a user namespace the kernel holds on to what its maker had set.
 func (b *builder) bindAttributes(fd program.Slot, o mountopt.Options, dest string) []program.Step {
 	var steps []program.Step
-	if set := o.Set; set != 0 || o.Clear&unix.MOUNT_ATTR__ATIME != 0 {
-		clear := o.Clear & unix.MOUNT_ATTR__ATIME
-		steps = append(steps, step.Say(step.SetAttr(fd, set, clear, 0, false), "set the options of the mount at "+dest))
+	if o.Set != 0 || o.Clear != 0 {
+		steps = append(steps, step.Say(step.SetAttr(fd, o.Set, o.Clear, 0, false), "set the options of the mount at "+dest))
 	}
 	if o.RecSet != 0 || o.RecClear != 0 {
 		steps = append(steps, step.Say(step.SetAttr(fd, o.RecSet, o.RecClear, 0, true), "set the recursive options of the mount at "+dest))
@@ -271,8 +350,10 @@ func (b *builder) openTrees() []program.Step {
 		fd := treeSlot(i)
 		steps = append(steps,
 			step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), step.Field("mounts", i)),
-			step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"),
 		)
+		if !b.sharedWithHost() {
+			steps = append(steps, step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"))
+		}
 		steps = append(steps, b.idmap(i, m, o, fd, made)...)
 	}
 	return steps
@@ -281,11 +362,13 @@ func (b *builder) openTrees() []program.Step {
 // place yields the place of a mount in slot placeFD. What is missing on the
 // way is made: each name in the directory that was resolved before it, so that
 // nobody can swap one for a link to elsewhere (CVE-2021-30465, CVE-2024-45310).
-func (b *builder) place(dest string, dir bool, resolve uint64, label string) {
+// found are steps for a place that was there.
+func (b *builder) place(dest string, dir bool, resolve uint64, label string, found ...program.Step) {
 	open := step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD)
 	open.Why = label
 	open.Say = "find " + dest + " in the root"
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
+	open.Then = found
 	open.Else = makePath(dest, dir, resolve)
 	b.add(open)
 }

@@ -61,6 +61,8 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// Nested tells that the runtime lives in a user namespace itself.
+	Nested bool
 	// OwnNamespaces holds the paths of namespaces to join that are those of
 	// the runtime itself.
 	OwnNamespaces map[string]bool

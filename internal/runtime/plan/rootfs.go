@@ -223,6 +223,11 @@ func (b *builder) workdir() {
 
 // enter makes the root the root.
 func (b *builder) enter() {
+	const old program.Slot = "old"
+	if !b.in.NoPivot {
+		b.do("the old root", "openat", program.CWD(), program.String("/"), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0))
+		b.steps[len(b.steps)-1].Yield = old
+	}
 	b.do("root.path", "fchdir", program.FD(rootFD))
 	if b.in.NoPivot {
 		b.add(
@@ -232,9 +237,11 @@ func (b *builder) enter() {
 	} else {
 		dot := program.String(".")
 		b.do("the old root comes to lie over the new one", "pivot_root", dot, dot)
+		b.do("", "fchdir", program.FD(old))
 		b.add(
 			step.Why(step.Mount("", ".", unix.MS_SLAVE|unix.MS_REC), "taking the old root away must not reach the host"),
 			program.Step{Call: "umount2", Args: []program.Arg{dot, program.Named(unix.MNT_DETACH, "MNT_DETACH")}, Why: "nothing of the host is left"},
+			step.Close(old),
 		)
 	}
 	b.do("the directory is inside the root", "chdir", program.String("/"))

@@ -3,6 +3,7 @@
 package mountopt
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -20,7 +21,42 @@ type Options struct {
 	PropagationRec   bool
 	IDMap, IDMapRec  bool
 	CopyUp, Readonly bool
-	Data             []string // what the file system itself is told
+	// Classic asks for what only mount(2) can be told.
+	Classic bool
+	Data    []string // what the file system itself is told
+}
+
+// mostOption is how long an option for fsconfig(2) may be.
+const mostOption = 255
+
+// Flags returns the options as mount(2) takes them: its flags, and the rest.
+func (o *Options) Flags() (flags uint64, data string) {
+	set := o.Set | o.RecSet
+	for _, f := range []struct{ attr, flag uint64 }{
+		{unix.MOUNT_ATTR_RDONLY, unix.MS_RDONLY}, {unix.MOUNT_ATTR_NOSUID, unix.MS_NOSUID}, {unix.MOUNT_ATTR_NODEV, unix.MS_NODEV},
+		{unix.MOUNT_ATTR_NOEXEC, unix.MS_NOEXEC}, {unix.MOUNT_ATTR_NOATIME, unix.MS_NOATIME}, {unix.MOUNT_ATTR_STRICTATIME, unix.MS_STRICTATIME},
+		{unix.MOUNT_ATTR_NODIRATIME, unix.MS_NODIRATIME}, {unix.MOUNT_ATTR_NOSYMFOLLOW, unix.MS_NOSYMFOLLOW},
+	} {
+		if set&f.attr != 0 {
+			flags |= f.flag
+		}
+	}
+	var rest []string
+	for _, word := range o.Data {
+		switch word {
+		case "sync":
+			flags |= unix.MS_SYNCHRONOUS
+		case "dirsync":
+			flags |= unix.MS_DIRSYNC
+		case "lazytime":
+			flags |= unix.MS_LAZYTIME
+		case "mand":
+			flags |= unix.MS_MANDLOCK
+		default:
+			rest = append(rest, word)
+		}
+	}
+	return flags, strings.Join(rest, ",")
 }
 
 // change is the effect of one word.
@@ -92,6 +128,7 @@ func apply(set, clear *uint64, c change) {
 func Parse(i int, m *specs.Mount) (Options, error) {
 	var o Options
 	o.Bind = m.Type == "bind"
+	var own []string // of the file system, and so nothing that a bind mount could change
 	for _, word := range m.Options {
 		if c, ok := attribute(word); ok {
 			apply(&o.Set, &o.Clear, c)
@@ -110,9 +147,11 @@ func Parse(i int, m *specs.Mount) (Options, error) {
 			o.Bind = true
 		case "rbind":
 			o.Bind, o.Recursive = true, true
-		case "defaults", "async", "nomand", "loud", "nolazytime", "noiversion", "remount", "":
-		case "sync", "dirsync", "lazytime", "mand", "iversion", "silent":
-			o.Data = append(o.Data, word)
+		case "defaults", "async", "nomand", "loud", "silent", "nolazytime", "noiversion", "remount", "":
+		case "sync", "dirsync", "lazytime", "mand":
+			own = append(own, word)
+		case "iversion":
+			o.Classic = true
 		case "idmap":
 			o.IDMap = true
 		case "ridmap":
@@ -123,6 +162,9 @@ func Parse(i int, m *specs.Mount) (Options, error) {
 			o.Data = append(o.Data, splitData(word)...)
 		}
 	}
+	if !o.Bind {
+		o.Data = append(own, o.Data...)
+	}
 	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
 		o.IDMap = true
 	}
@@ -132,9 +174,13 @@ func Parse(i int, m *specs.Mount) (Options, error) {
 		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: tmpcopyup is for tmpfs only", i)
 	case o.IDMap && !o.Bind:
 		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: id-mapped mounts are only supported for bind-mounts", i)
-	case o.Bind:
-		o.Data = nil // the file system is mounted already
+	case o.Bind && len(o.Data) > 0:
+		return o, errdefs.New(errdefs.Invalid, "mounts[%d]: bind mounts cannot have any filesystem-specific options applied, and %q is one", i, o.Data[0])
 	}
+	o.Classic = o.Classic && !o.Bind || slices.ContainsFunc(o.Data, func(s string) bool {
+		key, value, _ := strings.Cut(s, "=")
+		return len(key) > mostOption || len(value) > mostOption
+	})
 	return o, nil
 }
 

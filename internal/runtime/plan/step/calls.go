@@ -151,6 +151,13 @@ func Mount(source, target string, flags uint64) program.Step {
 	return program.Step{Call: "mount", Args: []program.Arg{src, program.String(target), program.Int(0), program.Flags(flags, MountFlags), program.Int(0)}}
 }
 
+// MountHere mounts a file system on the directory that the process is in.
+func MountHere(kind, source string, flags uint64, data string) program.Step {
+	return program.Step{Call: "mount", Args: []program.Arg{
+		program.String(source), program.String("."), program.String(kind), program.Flags(flags, MountFlags), program.String(data),
+	}}
+}
+
 // Prctl is prctl(2) with the operation op, called name.
 func Prctl(name string, op uint64, args ...program.Arg) program.Step {
 	all := append([]program.Arg{program.Named(op, name)}, args...)

@@ -49,6 +49,7 @@ var (
 	}
 	// StatFlags tell what a copy of a directory takes over.
 	StatFlags = &program.FlagNames{
+		{Bits: unix.STATX_TYPE, Name: "type"},
 		{Bits: unix.STATX_MODE, Name: "mode"},
 		{Bits: unix.STATX_UID, Name: "owner"},
 	}
@@ -56,6 +57,16 @@ var (
 		{Bits: unix.MOVE_MOUNT_F_EMPTY_PATH, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Bits: unix.MOVE_MOUNT_T_EMPTY_PATH, Name: "MOVE_MOUNT_T_EMPTY_PATH"},
 	}
 	MountFlags = &program.FlagNames{
+		{Bits: unix.MS_RDONLY, Name: "MS_RDONLY"},
+		{Bits: unix.MS_NOSUID, Name: "MS_NOSUID"},
+		{Bits: unix.MS_NODEV, Name: "MS_NODEV"},
+		{Bits: unix.MS_NOEXEC, Name: "MS_NOEXEC"},
+		{Bits: unix.MS_NOSYMFOLLOW, Name: "MS_NOSYMFOLLOW"},
+		{Bits: unix.MS_NOATIME, Name: "MS_NOATIME"},
+		{Bits: unix.MS_NODIRATIME, Name: "MS_NODIRATIME"},
+		{Bits: unix.MS_I_VERSION, Name: "MS_I_VERSION"},
+		{Bits: unix.MS_STRICTATIME, Name: "MS_STRICTATIME"},
+		{Bits: unix.MS_LAZYTIME, Name: "MS_LAZYTIME"},
 		{Bits: unix.MS_BIND, Name: "MS_BIND"},
 		{Bits: unix.MS_REC, Name: "MS_REC"},
 		{Bits: unix.MS_SLAVE, Name: "MS_SLAVE"},
