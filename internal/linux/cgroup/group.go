@@ -364,6 +364,12 @@ func (g Group) Frozen() (bool, error) {
 	if err != nil {
 		return false, nil //nolint:nilerr // what cannot be frozen is not
 	}
+	return d.frozen()
+}
+
+// frozen reports whether the cgroup itself is to be frozen; without a freezer
+// it is not.
+func (d Dir) frozen() (bool, error) {
 	file := d.Path + "/freezer.self_freezing"
 	if d.V2 {
 		file = d.Path + "/cgroup.freeze"

@@ -68,11 +68,11 @@ func (l Layout) Plan(cgroupsPath, id string, r *specs.LinuxResources) (Plan, err
 func (l Layout) idle(h Hierarchy, inner string, r *specs.LinuxResources) bool {
 	atRoot := strings.Trim(h.Own, "/") == ""
 	switch {
-	case h.V2:
+	case h.V2, strings.Contains(strings.Trim(inner, "/"), "/"):
 		return false
 	case len(h.Controllers) == 0:
 		return atRoot // a named hierarchy in which nobody left the root is nobody's
-	case strings.Contains(strings.Trim(inner, "/"), "/"), !filepath.IsAbs(inner) && !atRoot:
+	case !filepath.IsAbs(inner) && !atRoot:
 		return false
 	}
 	return !slices.ContainsFunc(h.Controllers, func(c string) bool {

@@ -192,6 +192,9 @@ func (p *planner) memory(r *specs.LinuxResources) error {
 		return errdefs.New(errdefs.Invalid, "linux.resources.memory.swappiness is %d: the range is 0 to 100", *m.Swappiness)
 	}
 	if t.dir.V2 {
+		if value(m.CheckBeforeUpdate) {
+			t.checkMemory(limit, swap)
+		}
 		return t.memoryV2(limit, swap, low)
 	}
 	t.memoryV1(limit, swap)
@@ -227,6 +230,21 @@ func (t *target) memoryV1(limit, swap int64) {
 		if swap != 0 {
 			t.write(both, itoa(swap), "swap")
 		}
+	}
+}
+
+// checkMemory plans looks at what is used now, before limits below that would
+// have processes killed. v1 refuses such limits by itself.
+func (t *target) checkMemory(limit, swap int64) {
+	if limit > 0 {
+		s := t.step("memory.current", itoa(limit), "checkBeforeUpdate: rejecting memory limit below what is used")
+		s.Op = AtMost
+		t.p.add(s)
+	}
+	if swap > 0 && swap >= limit {
+		s := t.step("memory.swap.current", itoa(swap-limit), "checkBeforeUpdate: rejecting memory+swap limit below what is used", unix.ENOENT)
+		s.Op = AtMost
+		t.p.add(s)
 	}
 }
 
@@ -421,8 +439,13 @@ func (p *planner) unified(r *specs.LinuxResources) error {
 	}
 	t := &target{p: p, dir: p.group.Dirs[i], field: "linux.resources.unified"}
 	for _, file := range sortedKeys(r.Unified) {
-		if strings.ContainsAny(file, "/\x00") || !strings.Contains(file, ".") {
+		controller, _, named := strings.Cut(file, ".")
+		switch {
+		case strings.ContainsAny(file, "/\x00") || !named:
 			return errdefs.New(errdefs.Invalid, "linux.resources.unified: %q is not the name of a cgroup file", file)
+		case !p.layout.Unified() && controller != "cgroup" && !slices.Contains(t.dir.Controllers, controller):
+			return errdefs.Hint(errdefs.New(errdefs.Invalid, "invalid configuration: linux.resources.unified: %s: this machine has the controller %s, if at all, in cgroup v1", file, controller),
+				"use the field of linux.resources for it")
 		}
 		for line := range strings.Lines(r.Unified[file]) {
 			t.write(file, strings.TrimSuffix(line, "\n"), file)

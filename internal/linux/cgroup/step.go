@@ -6,10 +6,12 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/errdefs"
 	"lade/internal/linux/devfilter"
 )
 
@@ -29,6 +31,8 @@ const (
 	// Inherit fills the file Path, where it is empty, with what the file of
 	// the same name in the parent cgroup holds.
 	Inherit Op = "inherit"
+	// AtMost fails unless the file Path holds a number not above Value.
+	AtMost Op = "at most"
 	// Filter puts a device filter on the v2 directory Path; Value is its
 	// policy in words.
 	Filter Op = "filter"
@@ -91,6 +95,8 @@ func (s Step) act() error {
 		return enable(s.Path, s.Value)
 	case Inherit:
 		return inherit(s.Path)
+	case AtMost:
+		return atMost(s.Path, s.Value)
 	case Filter:
 		return s.policy.Compile().Attach(s.Path)
 	}
@@ -126,6 +132,21 @@ func enable(path, value string) error {
 	}
 	for _, c := range missing {
 		_ = writeFile(path, c)
+	}
+	return nil
+}
+
+func atMost(path, value string) error {
+	most, err := strconv.ParseUint(value, 10, 64)
+	if err != nil {
+		return fmt.Errorf("compare %s: %w", path, err)
+	}
+	have, err := readNumber(path)
+	if err != nil {
+		return err
+	}
+	if have > most {
+		return errdefs.New(errdefs.Conflict, "%s is %d, more than %d", path, have, most)
 	}
 	return nil
 }

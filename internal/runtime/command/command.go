@@ -29,7 +29,7 @@ type app struct {
 	stdout, stderr io.Writer
 
 	root, log, logFormat, rootless string
-	debug, systemd                 bool
+	debug, systemd, rootGiven      bool
 }
 
 // exitError carries the exit code of a command that has said all already, or
@@ -68,7 +68,8 @@ func commands() []command {
 		{"ps", "[--format table|json] ID [PS OPTION...]", "list the processes of a container", (*app).ps},
 		{"pause", "ID", "freeze all processes of a container", (*app).pause},
 		{"resume", "ID", "thaw them", (*app).resume},
-		{"update", "--resources FILE|- ID", "change the resources of a container", (*app).update},
+		{"events", "[--stats] [--interval 5s] ID", "print statistics, and tell when memory runs out", (*app).events},
+		{"update", "[flags] ID", "change the resources of a container", (*app).update},
 		{"explain", "[--format text|json] [--bundle DIR] [ID]", "print the kernel steps of a start", (*app).explain},
 		{"spec", "[--bundle DIR]", "write an example config.json", (*app).spec},
 		{"features", "", "print what this runtime can do as JSON", (*app).features},
@@ -106,7 +107,8 @@ func (a *app) main(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if a.root == "" {
+	a.rootGiven = a.root != ""
+	if !a.rootGiven {
 		a.root = defaultRoot()
 	}
 	switch {
@@ -161,9 +163,23 @@ func (a *app) help() error {
 // fail tells of an error: in the log, as callers parse it, and for people.
 func (a *app) fail(message string) {
 	_, _ = fmt.Fprintln(a.stderr, message)
+	if a.log != "" {
+		a.tell("error", message)
+	}
+}
+
+// warn tells of something that is not done as it was asked for: in the log, if
+// there is one, and otherwise for people.
+func (a *app) warn(message string) {
 	if a.log == "" {
+		_, _ = fmt.Fprintln(a.stderr, "warning:", message)
 		return
 	}
+	a.tell("warning", message)
+}
+
+// tell adds a line to the log, as callers parse it.
+func (a *app) tell(level, message string) {
 	f, err := os.OpenFile(a.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		_, _ = fmt.Fprintln(a.stderr, "write the log:", err)
@@ -176,11 +192,11 @@ func (a *app) fail(message string) {
 			Level string `json:"level"`
 			Msg   string `json:"msg"`
 			Time  string `json:"time"`
-		}{"error", message, now})
+		}{level, message, now})
 		_, _ = f.Write(append(line, '\n'))
 		return
 	}
-	_, _ = fmt.Fprintf(f, "time=%q level=error msg=%q\n", now, message)
+	_, _ = fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, message)
 }
 
 // one returns the only argument of a command.

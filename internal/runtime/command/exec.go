@@ -26,13 +26,13 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	var f execFlags
 	var o container.ExecOptions
 	var detach bool
-	var explain, cgroup string
+	var explain string
 	flags := flagSet{
 		text("process p", &f.process), text("cwd", &f.cwd), text("user u", &f.user), text("apparmor", &f.apparmor), text("process-label", &f.label),
 		list("env e", &f.env), list("additional-gids g", &f.gids), list("cap c", &f.caps),
 		boolean("tty t", &f.tty), boolean("no-new-privs", &f.noNewPrivs), boolean("detach d", &detach),
 		text("pid-file", &o.PIDFile), text("console-socket", &o.ConsoleSocket), number("preserve-fds", &o.Keep),
-		boolean("ignore-paused", &o.IgnorePaused), text("cgroup", &cgroup), text("pidfd-socket", &o.PidFDSocket), explainFlag(&explain),
+		boolean("ignore-paused", &o.IgnorePaused), list("cgroup", &o.Cgroups), text("pidfd-socket", &o.PidFDSocket), explainFlag(&explain),
 	}
 	rest, err := flags.parse(args, false)
 	if err != nil {
@@ -40,9 +40,6 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	}
 	if len(rest) == 0 {
 		return errdefs.New(errdefs.Invalid, "a container ID is wanted")
-	}
-	if cgroup != "" {
-		return errdefs.New(errdefs.NotImplemented, "exec: --cgroup is not supported yet")
 	}
 	o.ID, f.args = rest[0], rest[1:]
 	if len(f.args) == 0 && f.process == "" {
@@ -92,7 +89,12 @@ func (f *execFlags) apply(p *specs.Process) (*specs.Process, error) {
 		p.SelinuxLabel = f.label
 	}
 	if c := p.Capabilities; c != nil {
-		for _, set := range []*[]string{&c.Bounding, &c.Effective, &c.Permitted} {
+		sets := []*[]string{&c.Bounding, &c.Effective, &c.Permitted}
+		if len(c.Inheritable) > 0 {
+			// Who may inherit is meant to keep them over execve.
+			sets = append(sets, &c.Ambient)
+		}
+		for _, set := range sets {
 			*set = append(*set, f.caps...)
 		}
 	} else if len(f.caps) > 0 {

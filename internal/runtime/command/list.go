@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	osexec "os/exec"
 	"slices"
@@ -15,8 +14,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/container"
@@ -33,6 +30,9 @@ func (a *app) list(_ context.Context, args []string) error {
 		return errdefs.New(errdefs.Invalid, "list takes no arguments")
 	case format != "table" && format != "json":
 		return errdefs.New(errdefs.Invalid, "invalid format option: %q", format)
+	}
+	if _, err := os.Stat(a.root); err != nil && a.rootGiven {
+		return fmt.Errorf("list containers: %w", err)
 	}
 	ids, err := a.store().List()
 	if err != nil {
@@ -173,37 +173,4 @@ func (a *app) live(args []string) (*state.Record, state.Status, error) {
 	}
 	status, err := dir.Status(rec)
 	return rec, status, err
-}
-
-// update changes the resources of a container to those of a JSON document.
-func (a *app) update(_ context.Context, args []string) error {
-	var file string
-	rest, err := flagSet{text("resources r", &file)}.parse(args, true)
-	if err != nil {
-		return err
-	}
-	if file == "" {
-		return errdefs.New(errdefs.NotImplemented, "update: only --resources FILE is supported yet")
-	}
-	rec, status, err := a.live(rest)
-	if err != nil {
-		return err
-	}
-	if status == state.Stopped {
-		return errdefs.New(errdefs.Conflict, "container not running")
-	}
-	var r specs.LinuxResources
-	in := io.Reader(a.stdin)
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("read the resources: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	if err := json.NewDecoder(io.LimitReader(in, 1<<20)).Decode(&r); err != nil {
-		return errdefs.New(errdefs.Invalid, "read the resources: %w", err)
-	}
-	return container.Update(rec, &r)
 }

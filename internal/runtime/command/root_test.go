@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,6 +53,9 @@ func newMachine(tb testing.TB, change func(*specs.Spec)) *machine {
 		c.Process.Terminal = false
 		c.Root.Path = m.rootfs
 		c.Linux.CgroupsPath = "/" + kerneltest.ID(tb)
+		if !slices.Contains(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace}) {
+			c.Linux.Namespaces = append(c.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+		}
 		if change != nil {
 			change(c)
 		}
@@ -212,8 +216,8 @@ func TestMissing(t *testing.T) {
 		{[]string{"nosuch"}, `exec: "nosuch": executable file not found in $PATH`},
 		{[]string{"/nosuch"}, `exec: "/nosuch": no such file or directory`},
 		{[]string{"/text"}, `exec: "/text": permission denied`},
-		{[]string{"/etc"}, `exec: "/etc": permission denied`},
-		{[]string{"/junk"}, `exec: "/junk": exec format error`},
+		{[]string{"/etc"}, `exec /etc: permission denied`},
+		{[]string{"/junk"}, `exec /junk: exec format error`},
 	} {
 		m.args(tt.args...)
 		log := filepath.Join(t.TempDir(), "log")

@@ -8,16 +8,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/atomicfile"
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 )
 
 func (a *app) spec(_ context.Context, args []string) error {
-	dir := "."
-	rest, err := flagSet{text("bundle b", &dir)}.parse(args, true)
+	dir, rootless := ".", false
+	rest, err := flagSet{text("bundle b", &dir), boolean("rootless", &rootless)}.parse(args, true)
 	if err != nil {
 		return err
 	}
@@ -28,7 +31,15 @@ func (a *app) spec(_ context.Context, args []string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return errdefs.Hint(errdefs.New(errdefs.Conflict, "file %s exists", path), "remove it first")
 	}
-	b, err := json.MarshalIndent(exampleSpec(), "", "\t")
+	s := exampleSpec()
+	if rootless {
+		forUser(s, os.Geteuid(), os.Getegid())
+	}
+	if l, err := cgroup.Detect(); err == nil && l.Unified() {
+		// Tools that read cgroup v1 look for the paths that /proc tells.
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	b, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
 		return fmt.Errorf("write the example: %w", err)
 	}
@@ -68,7 +79,6 @@ func exampleSpec() *specs.Spec {
 				{Type: specs.IPCNamespace},
 				{Type: specs.UTSNamespace},
 				{Type: specs.MountNamespace},
-				{Type: specs.CgroupNamespace},
 			},
 			MaskedPaths: []string{
 				"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -76,5 +86,25 @@ func exampleSpec() *specs.Spec {
 			},
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
+	}
+}
+
+// forUser turns an example into one for a user without privileges: root of a
+// user namespace in which nobody else exists, on the host's network, without
+// limits, which only a delegated cgroup would take.
+func forUser(s *specs.Spec, uid, gid int) {
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(uid), ContainerID: 0, Size: 1}}
+	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(gid), ContainerID: 0, Size: 1}}
+	s.Linux.Resources = nil
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		// Ids that are not mapped cannot own a mount.
+		m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "uid=") || strings.HasPrefix(o, "gid=") })
+		if m.Destination == "/sys" {
+			// sysfs belongs to the network namespace, which is the host's.
+			*m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
+		}
 	}
 }

@@ -34,6 +34,7 @@ func (t *terminal) relay(stdin *os.File, stdout io.Writer) (restore func(), err 
 	}
 	// In non-blocking mode its reads go by the poller, and end at Close.
 	_ = unix.SetNonblock(fd, true)
+	plainNewlines(fd)
 	t.master = os.NewFile(uintptr(fd), "terminal")
 	var old *unix.Termios
 	if isTerminal(stdin) {
@@ -67,7 +68,18 @@ func (t *terminal) resize(from *os.File) {
 	}
 }
 
-// raw makes a terminal hand through every key, and returns how it was.
+// plainNewlines makes a container's terminal pass on what is written to it as
+// it is: to make CR LF of a newline is up to the terminal that shows it, and
+// what goes to a file is to be found there as the program wrote it.
+func plainNewlines(fd int) {
+	if mode, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+		mode.Oflag &^= unix.ONLCR
+		_ = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
+	}
+}
+
+// raw makes a terminal hand through every key, and returns how it was. What is
+// written to it is processed as before.
 func raw(fd int) (*unix.Termios, error) {
 	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -75,7 +87,6 @@ func raw(fd int) (*unix.Termios, error) {
 	}
 	mode := *old
 	mode.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	mode.Oflag &^= unix.OPOST
 	mode.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	mode.Cflag = mode.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
 	mode.Cc[unix.VMIN], mode.Cc[unix.VTIME] = 1, 0

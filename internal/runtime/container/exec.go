@@ -29,6 +29,9 @@ type ExecOptions struct {
 	ConsoleFD     int
 	Keep          int
 	IgnorePaused  bool
+	// Cgroups are cgroups below the container's, as cgroup.Group.Below has
+	// them; none is the container's own.
+	Cgroups []string
 	// Process changes or replaces the process that the bundle has.
 	Process func(*specs.Process) (*specs.Process, error)
 }
@@ -37,7 +40,7 @@ type ExecOptions struct {
 // the runtime no more. Executed must follow.
 func Exec(store state.Store, o ExecOptions) (*Process, error) {
 	p, err := execIn(store, o, false)
-	if errors.Is(err, unix.EBUSY) {
+	if errors.Is(err, unix.EBUSY) && len(o.Cgroups) == 0 {
 		// A v2 cgroup that hands controllers on takes no processes: the
 		// container's first process has moved further down.
 		p, err = execIn(store, o, true)
@@ -124,13 +127,16 @@ func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !hasEnv(proc.Env, "HOME") {
+	if plan.Homeless(proc.Env) {
 		facts.Home = home(fmt.Sprintf("/proc/%d/root", rec.PID), proc.User.UID)
 	}
 	if follow {
 		if rec.Cgroup, err = initCgroup(rec); err != nil {
 			return nil, err
 		}
+	}
+	if rec.Cgroup, err = rec.Cgroup.Below(o.Cgroups); err != nil {
+		return nil, err
 	}
 	prog, err := plan.Exec(plan.Entry{
 		Input:  plan.Input{ID: o.ID, Bundle: rec.Bundle, Config: b.Config, Keep: o.Keep},

@@ -40,7 +40,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
 	f.Nested = nested()
-	if p := b.Config.Process; p != nil && b.Rootfs != "" && !hasEnv(p.Env, "HOME") {
+	if p := b.Config.Process; p != nil && b.Rootfs != "" && plan.Homeless(p.Env) {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}
 	return f, nil
@@ -140,15 +140,6 @@ func ownNamespaces(c *specs.Spec) map[string]bool {
 		}
 	}
 	return own
-}
-
-func hasEnv(env []string, name string) bool {
-	for _, e := range env {
-		if strings.HasPrefix(e, name+"=") {
-			return true
-		}
-	}
-	return false
 }
 
 // home looks up a user's home directory in the container's passwd, which may

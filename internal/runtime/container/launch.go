@@ -81,6 +81,9 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 	if err != nil {
 		return nil, err
 	}
+	if err := facts.Cgroup.Group.CheckFree(); err != nil {
+		return nil, errors.Join(err, dir.Remove())
+	}
 	m := &maker{o: o, dir: dir, bundle: b, facts: facts, fds: map[program.Slot]int{}}
 	child, err := m.make(ctx, prog)
 	for _, fd := range m.fds {

@@ -8,11 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/linux/cgroup"
 	"lade/internal/runtime/state"
 )
 
@@ -74,8 +72,9 @@ func Signal(ctx context.Context, store state.Store, id string, sig syscall.Signa
 	if err != nil {
 		return err
 	}
-	if all {
-		return signalAll(ctx, rec, sig)
+	// Who is not the first of a pid namespace takes no other process along.
+	if all || sig == unix.SIGKILL && !rec.PIDNS {
+		return signalAll(ctx, rec, sig, all)
 	}
 	if err := signalInit(rec, sig); err != nil {
 		return err
@@ -89,16 +88,17 @@ func Signal(ctx context.Context, store state.Store, id string, sig syscall.Signa
 	return nil
 }
 
-func signalAll(ctx context.Context, rec *state.Record, sig syscall.Signal) error {
-	if sig == unix.SIGKILL {
-		return rec.Cgroup.Kill(ctx)
-	}
+// signalAll signals every process of a container. That there is none is an
+// error only where nobody asked for all.
+func signalAll(ctx context.Context, rec *state.Record, sig syscall.Signal, asked bool) error {
 	pids, err := rec.Cgroup.Procs()
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(pids) == 0 {
+	case len(pids) == 0 && !asked:
 		return errdefs.New(errdefs.Conflict, "container not running")
+	case sig == unix.SIGKILL:
+		return rec.Cgroup.Kill(ctx)
 	}
 	for _, pid := range pids {
 		if err := unix.Kill(pid, sig); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -230,17 +230,4 @@ func waitEnd(ctx context.Context, fd int) error {
 			return nil
 		}
 	}
-}
-
-// Update changes the resources of a running container.
-func Update(rec *state.Record, r *specs.LinuxResources) error {
-	l, err := cgroup.Detect()
-	if err != nil {
-		return err
-	}
-	steps, err := l.Update(rec.Cgroup, r)
-	if err != nil {
-		return err
-	}
-	return cgroup.Do(steps)
 }

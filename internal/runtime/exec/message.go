@@ -131,7 +131,7 @@ func Begin(conn int, name string) error {
 		case m.kind == Executing:
 			begun = true
 		case m.kind == 'e' && m.call == unix.SYS_EXECVE:
-			return fmt.Errorf("exec: %q: %w", name, m.errno)
+			return fmt.Errorf("exec %s: %w", name, m.errno)
 		case m.kind == 'e':
 			return fmt.Errorf("system call %d before the container's program: %w", m.call, m.errno)
 		case m.kind == 0 && begun:

@@ -57,7 +57,7 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 	if dir := in.Cgroup.Unified(); dir != "" {
 		flags = unix.CLONE_INTO_CGROUP
 		p.Before = append(p.Before, program.Step{
-			Call: "openat", Yield: Cgroup, Why: "the child is born in its cgroup",
+			Call: "openat", Yield: Cgroup, Why: "the child is born in its cgroup", Say: joining(dir),
 			Args: []program.Arg{program.CWD(), program.String(dir), program.Flags(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
 		})
 	}

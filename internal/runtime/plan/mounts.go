@@ -51,6 +51,13 @@ func (b *builder) root() error {
 		return err
 	}
 	b.terminal()
+	// What waits for its start holds nothing that it needs no more.
+	if b.ownDev() {
+		b.add(step.Close(devFD))
+	}
+	if b.proc.Terminal && b.hasDevpts() {
+		b.add(step.Close(ptsFD))
+	}
 	if !early {
 		b.protect()
 	}

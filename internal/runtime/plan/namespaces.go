@@ -225,16 +225,21 @@ func (b *builder) await(text string) {
 
 func (b *builder) joinV1(dir string) {
 	const fd program.Slot = "tasks"
+	words := joining(dir)
 	b.add(
-		program.Step{Call: "openat", Yield: fd, Why: "linux.cgroupsPath", Args: []program.Arg{
+		program.Step{Call: "openat", Yield: fd, Why: "linux.cgroupsPath", Say: words, Args: []program.Arg{
 			program.CWD(), program.String(dir + "/tasks"), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0),
 		}},
-		program.Step{Call: "write", Why: "one that moves itself need not stop all others", Args: []program.Arg{
+		program.Step{Call: "write", Why: "one that moves itself need not stop all others", Say: words, Args: []program.Arg{
 			program.FD(fd), program.String("0"), program.Int(1),
 		}},
 		step.Close(fd),
 	)
 }
+
+// joining words the failure to join a cgroup; 0 is what the kernel calls a
+// process that moves itself.
+func joining(dir string) string { return "join cgroup: adding pid 0 to " + dir }
 
 // cgroupNamespace is made after the cgroups are joined: they are its root.
 func (b *builder) cgroupNamespace() {

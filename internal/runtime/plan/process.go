@@ -47,12 +47,13 @@ func (b *builder) process() error {
 	// A filter without no_new_privs takes CAP_SYS_ADMIN, which the process
 	// itself may lack: it goes in as late as possible, but before that is gone.
 	early := filter != nil && !b.proc.NoNewPrivileges
-	if early {
+	if early || b.proc.User.UID != 0 {
 		b.add(capset(b.held(), b.held(), caps.inheritable, "the capabilities that the steps below take"))
-	} else {
-		b.finalCaps(caps)
 	}
 	b.directory()
+	if !early {
+		b.finalCaps(caps)
+	}
 	names := b.lookup()
 	if b.proc.NoNewPrivileges {
 		b.add(step.Why(step.Prctl("PR_SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Int(1)), "process.noNewPrivileges"))
@@ -251,8 +252,10 @@ func setText(s capability.Set) string {
 	return s.String()
 }
 
-// directory enters the working directory as the user, who must be allowed to,
-// and verifies that it lies below the root (CVE-2024-21626).
+// directory enters the working directory and verifies that it lies below the
+// root (CVE-2024-21626). The ids are the user's by now, which a file system in
+// user space or over a network may insist on; the capabilities are still the
+// runtime's, as images name directories that are closed to their users.
 func (b *builder) directory() {
 	const cwd, top program.Slot = "cwd", "top"
 	b.add(
@@ -320,7 +323,7 @@ func (b *builder) execute(names []string) {
 	args := program.Strings(b.proc.Args)
 	vector := program.Strings(env)
 	for i, p := range names {
-		s := program.Step{Call: "execve", Args: []program.Arg{program.String(p), args, vector}, Why: "process.args", Say: fmt.Sprintf("exec: %q", b.proc.Args[0])}
+		s := program.Step{Call: "execve", Args: []program.Arg{program.String(p), args, vector}, Why: "process.args", Say: "exec " + b.proc.Args[0]}
 		if i+1 < len(names) {
 			s.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP}
 		}
@@ -328,13 +331,23 @@ func (b *builder) execute(names []string) {
 	}
 }
 
-// environment adds what every process can count on.
+// environment leaves each variable its last value, and adds what every process
+// can count on: programs disagree about which of two values counts.
 func (b *builder) environment() []string {
-	env := slices.Clone(b.proc.Env)
-	has := func(name string) bool {
-		return slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	env := make([]string, 0, len(b.proc.Env)+1)
+	seen := make(map[string]bool, len(b.proc.Env))
+	for _, e := range slices.Backward(b.proc.Env) {
+		name, _, _ := strings.Cut(e, "=")
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		if e != "HOME=" {
+			env = append(env, e)
+		}
 	}
-	if !has("HOME") {
+	slices.Reverse(env)
+	if Homeless(b.proc.Env) {
 		home := b.f.Home
 		if home == "" {
 			home = "/"
@@ -342,6 +355,16 @@ func (b *builder) environment() []string {
 		env = append(env, "HOME="+home)
 	}
 	return env
+}
+
+// Homeless reports whether an environment leaves HOME unset or empty.
+func Homeless(env []string) bool {
+	for _, e := range slices.Backward(env) {
+		if home, ok := strings.CutPrefix(e, "HOME="); ok {
+			return home == ""
+		}
+	}
+	return true
 }
 
 // wait stops a created container until it is started.
