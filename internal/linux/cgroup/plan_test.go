@@ -176,7 +176,7 @@ func TestIdle(t *testing.T) {
 		{"nothing asked", "/c1", layout("/a"), nil, []string{"systemd"}},
 		{"nothing asked, relative, at the root", "c1", layout("/"), nil, nil},
 		{"relative, below a cgroup of the caller", "c1", layout("/a"), nil, []string{"freezer", "net", "perf", "systemd"}},
-		{"below somebody's cgroup", "/pod/c1", layout("/"), nil, []string{"freezer", "net", "perf"}},
+		{"below somebody's cgroup", "/pod/c1", layout("/"), nil, []string{"freezer", "net", "perf", "systemd"}},
 		{"a class asked", "/c1", layout("/"), &specs.LinuxResources{Network: &specs.LinuxNetwork{ClassID: new(uint32(1))}}, []string{"net"}},
 		{"no v2 to freeze", "/c1", noV2, nil, []string{"freezer"}},
 	}
