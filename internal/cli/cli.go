@@ -135,7 +135,7 @@ func entries() []entry {
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
 		{"system", groups, func(env *command.Env) *cobra.Command {
-			return group("system", "Manage Lade", disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env))
+			return group("system", "Manage Lade", disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewUpgrade(env))
 		}},
 		{"create", "", container.NewCreate},
 		{"start", "", container.NewStart},

@@ -13,13 +13,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"lade/internal/atomicfile"
 	"lade/internal/engine/container"
@@ -37,61 +35,67 @@ import (
 	"lade/internal/snapshot"
 )
 
-// shutdownTimeout bounds how long requests may take to end.
-const shutdownTimeout = 5 * time.Second
-
-// Run runs an engine until ctx ends. ready is called once the engine answers.
-func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err error) {
+// run runs an engine until ctx ends, or another follows: then it returns that
+// one, with all state on disk and let go of. ready is called once the engine answers.
+func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *follower, err error) {
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
 
 	passed, err := activated() // before a descriptor of ours can have its number
 	if err != nil {
-		return err
+		return nil, err
 	}
+	// Facts of the machine, and the programs beside this one: what is wrong with
+	// them is to show before another engine gives way.
+	host, err := hostfacts.Detect()
+	if err != nil {
+		return nil, fmt.Errorf("look at the machine: %w", err)
+	}
+	programs, err := findPrograms(o.Runtime)
+	if err != nil {
+		return nil, err
+	}
+
 	// What belongs to this engine alone.
 	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
 	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make the engine's directories: %w", err)
+			return nil, fmt.Errorf("make the engine's directories: %w", err)
 		}
 	}
-	lock, err := takeLock(filepath.Join(o.StateDir, "laded.lock"))
+	taken, err := follow(o, log)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if taken != nil {
+		defer taken.Close()
+	}
+	lock, err := takeLock(filepath.Join(o.StateDir, "laded.lock"), taken != nil)
+	if err != nil {
+		return nil, err
 	}
 	open.add(lock)
 	durable, err := metadata.Open(filepath.Join(o.DataRoot, "lade.db"), metadata.Options{})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	open.add(durable)
 	boot, err := metadata.Open(filepath.Join(o.StateDir, "boot.db"), metadata.Options{Boot: true})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	open.add(boot)
-
-	// Facts of the machine, and the programs beside this one.
-	host, err := hostfacts.Detect()
-	if err != nil {
-		return fmt.Errorf("look at the machine: %w", err)
-	}
-	programs, err := findPrograms(o.Runtime)
-	if err != nil {
-		return err
-	}
 
 	// Images.
 	shared := new(mount.Pool)
 	open.add(shared)
 	layers, err := snapshot.Open(o.DataRoot, snapshot.Options{Removed: shared.Forget})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	images, err := newImages(o, programs.toolbox, durable, layers, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	open.add(images.store)
 
@@ -114,7 +118,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 		Durable: durable, Boot: boot, Images: images,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	open.add(containers)
 	images.containers = containers
@@ -122,7 +126,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 
 	// What an engine before this one left.
 	if err := containers.Adopt(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if bridge != nil {
 		recoverNetworks(ctx, bridge, containers, log)
@@ -131,7 +135,7 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 
 	sys, err := newSystem(o, host, programs, images, containers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
@@ -142,7 +146,8 @@ func Run(ctx context.Context, o Options, log *slog.Logger, ready func()) (err er
 	if bridge != nil {
 		services.Networks = bridge
 	}
-	return serve(ctx, socket{o.Host, passed}, dockerapi.New(services), log, ready)
+	f := front{at: socket{o.Host, passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: taken, log: log}
+	return f.serve(ctx, ready)
 }
 
 // recoverNetworks takes over the places that running containers have. One that
@@ -159,34 +164,6 @@ func recoverNetworks(ctx context.Context, bridge *network.Service, containers *c
 	if err != nil {
 		log.Error("take over the networks", "err", err)
 	}
-}
-
-// serve answers requests until ctx ends.
-func serve(ctx context.Context, at socket, h http.Handler, log *slog.Logger, ready func()) error {
-	listener, err := at.listen()
-	if err != nil {
-		return err
-	}
-	requests, leave := context.WithCancel(context.WithoutCancel(ctx))
-	defer leave()
-	server := dockerapi.Server(requests, h, log)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	log.Info("the engine answers", "socket", listener.Addr().String(), "pid", os.Getpid())
-	ready()
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
-	}
-	leave() // clients that follow or wait would hold the engine
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(end); err != nil {
-		log.Warn("requests were cut off", "err", err)
-		_ = server.Close()
-	}
-	return nil
 }
 
 func newSystem(o Options, host hostfacts.Host, p programs, images *images, containers *container.Service) (*system.Service, error) {

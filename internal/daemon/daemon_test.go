@@ -28,18 +28,18 @@ func TestParseOptions(t *testing.T) {
 
 func TestLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "laded.lock")
-	l, err := takeLock(path)
+	l, err := takeLock(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = takeLock(path)
+	_, err = takeLock(path, false)
 	if !errdefs.Is(err, errdefs.Conflict) || !strings.Contains(err.Error(), "process "+strconv.Itoa(os.Getpid())) {
 		t.Errorf("second engine: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l, err = takeLock(path)
+	l, err = takeLock(path, false)
 	if err != nil {
 		t.Fatalf("after the first has gone: %v", err)
 	}

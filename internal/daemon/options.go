@@ -19,6 +19,7 @@ type Options struct {
 	StateDir string // what must not
 	Runtime  string // the default OCI runtime: a name, a path, or NAME=PATH
 	LogLevel slog.Level
+	Follow   bool // take over from the engine that runs, if one does
 	Version  bool
 }
 
@@ -32,6 +33,7 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "directory of what ends with the boot")
 	f.StringVar(&o.Runtime, "runtime", "", "default OCI runtime: NAME, PATH or NAME=PATH")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&o.Follow, "follow", false, "take over from the engine that runs, without a connection refused")
 	f.BoolVarP(&o.Version, "version", "v", false, "print the version and leave")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"lade/internal/errdefs"
 	"lade/internal/server/dockerapi"
@@ -24,7 +25,8 @@ func socketPath(host string) (string, error) {
 	return path, nil
 }
 
-// socket is where to listen: at what systemd made, or else at host.
+// socket is where to listen: at what systemd or another engine passed, or else
+// at host.
 type socket struct {
 	host   string
 	passed net.Listener
@@ -61,28 +63,29 @@ func activated() (net.Listener, error) {
 	if err != nil || n < 1 {
 		return nil, nil
 	}
-	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
+	path := os.Getenv(envSocketPath)
+	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", envSocketPath} {
 		if err := os.Unsetenv(name); err != nil { // they are not meant for children
 			return nil, err
 		}
 	}
-	f := os.NewFile(first, "socket from systemd")
-	defer f.Close()
-	l, err := net.FileListener(f)
-	if err != nil {
-		return nil, fmt.Errorf("listen on the socket from systemd: %w", err)
-	}
-	return dockerapi.Guard(l), nil
+	return dockerapi.Inherit(os.NewFile(first, "socket from systemd"), path)
 }
 
 // takeLock makes this the only engine of a state directory, for as long as the
 // process lives. The file tells who holds it.
-func takeLock(path string) (io.Closer, error) {
+//
+// wait says to wait for the one that holds it, which is about to leave.
+func takeLock(path string, wait bool) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the engine's state: %w", err)
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	how := syscall.LOCK_EX | syscall.LOCK_NB
+	if wait {
+		how = syscall.LOCK_EX
+	}
+	err = flock(f, how)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		defer f.Close()
 		holder, _ := io.ReadAll(io.LimitReader(f, 64))
@@ -97,4 +100,22 @@ func takeLock(path string) (io.Closer, error) {
 		return nil, errors.Join(fmt.Errorf("lock the engine's state: %w", err), f.Close())
 	}
 	return f, nil
+}
+
+// flock takes a lock on f. It waits no longer than an engine may take to leave.
+func flock(f *os.File, how int) error {
+	taken := make(chan error, 1)
+	go func() {
+		err := error(syscall.EINTR)
+		for errors.Is(err, syscall.EINTR) {
+			err = syscall.Flock(int(f.Fd()), how)
+		}
+		taken <- err
+	}()
+	select {
+	case err := <-taken:
+		return err
+	case <-time.After(leaveTimeout):
+		return errdefs.New(errdefs.Unavailable, "the engine that is to leave did not within %s", leaveTimeout)
+	}
 }

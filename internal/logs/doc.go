@@ -74,6 +74,15 @@ type Entry struct {
 	Partial bool
 	// Unterminated says that the line was the stream's last and had no newline.
 	Unterminated bool
+	// End is where the log goes on behind this entry.
+	End Position
+}
+
+// Position is a place between two entries of a log. It keeps its meaning for as
+// long as the log is there.
+type Position struct {
+	Segment uint64 // its number, from 1; 0: before the first entry
+	Offset  int64  // in bytes
 }
 
 // Append appends the line to dst, with a newline unless the line goes on.

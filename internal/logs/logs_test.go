@@ -145,6 +145,40 @@ func TestTailSinceUntilStreams(t *testing.T) {
 	}
 }
 
+// TestAfter checks that a reader that begins behind any entry of another gets
+// what follows it, also when the ring has dropped the place.
+func TestAfter(t *testing.T) {
+	dir := t.TempDir()
+	w := newWriter(t, Config{Dir: dir, MaxBytes: MinBytes})
+	write := func(from, to int) {
+		for i := from; i < to; i++ {
+			w.Write(Stdout, time.Unix(int64(i), 0), fmt.Appendf(nil, "%d%s\n", i, strings.Repeat(".", 1000)))
+		}
+	}
+	write(0, 200)
+	all := ReadOptions{Tail: -1, Stdout: true}
+	r := open(t, dir, all)
+	var places []Position
+	for range 200 {
+		e, err := r.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, e.End)
+	}
+	for i, p := range places {
+		got := texts(t, open(t, dir, ReadOptions{Tail: 3, Stdout: true, After: p}))
+		if len(got) != 199-i || len(got) > 0 && !strings.HasPrefix(got[0][1:], fmt.Sprint(i+1, ".")) {
+			t.Fatalf("after entry %d: %d entries, from %.10q", i, len(got), got)
+		}
+	}
+	write(200, 20000)
+	whole, late := texts(t, open(t, dir, all)), texts(t, open(t, dir, ReadOptions{Stdout: true, After: places[0]}))
+	if len(whole) == 0 || len(whole) != len(late) || whole[0] != late[0] {
+		t.Errorf("after what was dropped: %d entries, want all %d", len(late), len(whole))
+	}
+}
+
 func dirBytes(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	es, err := os.ReadDir(dir)

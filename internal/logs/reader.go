@@ -20,6 +20,10 @@ type ReadOptions struct {
 	Tail int
 	// Since and Until, unless zero, leave out what was printed before or after.
 	Since, Until time.Time
+	// After, unless zero, is where to begin instead of Tail: behind an entry that
+	// was read before. If the ring has dropped that place, reading begins with the
+	// oldest entry there is.
+	After Position
 	// Follow waits for more, until the writer ends.
 	Follow bool
 	// Stdout and Stderr say which streams to read.
@@ -102,6 +106,7 @@ func (r *Reader) Next(ctx context.Context) (Entry, error) {
 			continue
 		}
 		e := rec.entry()
+		e.End = Position{r.seq, r.cur.off}
 		if !r.o.Until.IsZero() && e.Time.After(r.o.Until) {
 			return Entry{}, io.EOF
 		}
@@ -215,6 +220,13 @@ func (r *Reader) wait(ctx context.Context) error {
 func (r *Reader) seek() error {
 	seqs, err := list(r.dir)
 	if err != nil || len(seqs) == 0 {
+		return err
+	}
+	if r.o.After.Segment > 0 {
+		err := r.enter(r.o.After.Segment, r.o.After.Offset)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.seq, err = r.o.After.Segment, nil
+		}
 		return err
 	}
 	if r.o.Tail >= 0 {

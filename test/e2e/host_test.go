@@ -113,7 +113,7 @@ var built = sync.OnceValues(func() (string, error) {
 })
 
 // startEngine returns when the engine serves.
-func (h *host) startEngine() {
+func (h *host) startEngine(args ...string) {
 	h.t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -125,7 +125,7 @@ func (h *host) startEngine() {
 		h.t.Fatal(err)
 	}
 	defer log.Close()
-	h.engine = exec.Command(h.bin + "/laded")
+	h.engine = exec.Command(h.bin+"/laded", args...)
 	h.engine.Env = append(h.env, "LADE_READY_FD=3")
 	h.engine.ExtraFiles = []*os.File{w}
 	h.engine.Stdout, h.engine.Stderr = log, log

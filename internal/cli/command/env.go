@@ -56,6 +56,16 @@ func (e *Env) IdleClient() (*client.Client, error) {
 	return client.NewWithDialer(func(ctx context.Context) (net.Conn, error) { return l.Dial(ctx) }), nil
 }
 
+// ReplaceEngine has the laded beside this program take over from the one that
+// runs.
+func (e *Env) ReplaceEngine(ctx context.Context) error {
+	l, err := e.launcher()
+	if err != nil {
+		return err
+	}
+	return l.Replace(ctx)
+}
+
 func (e *Env) launcher() (*launch.Launcher, error) {
 	host := e.Host
 	if host == "" {

@@ -135,8 +135,25 @@ func (l *Launcher) cannotStart(err error) error {
 
 func (l *Launcher) logFile() string { return filepath.Join(l.stateDir, "laded.log") }
 
+// Replace starts the laded beside this program, which takes over from the one
+// that runs, and returns when it serves. Where none runs it is started.
+func (l *Launcher) Replace(ctx context.Context) error {
+	if err := os.MkdirAll(l.stateDir, 0o700); err != nil {
+		return l.cannotStart(err)
+	}
+	unlock, err := lock(ctx, filepath.Join(l.stateDir, "start.lock"))
+	if err != nil {
+		return l.cannotStart(err)
+	}
+	defer unlock()
+	if err := l.start(ctx, "--follow"); err != nil {
+		return l.cannotStart(err)
+	}
+	return nil
+}
+
 // start runs laded and returns when it serves.
-func (l *Launcher) start(ctx context.Context) error {
+func (l *Launcher) start(ctx context.Context, args ...string) error {
 	exe, err := find()
 	if err != nil {
 		return err
@@ -147,7 +164,7 @@ func (l *Launcher) start(ctx context.Context) error {
 	}
 	defer r.Close()
 	// The engine outlives the command that started it, and its context.
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe) //nolint:gosec // find says which
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), exe, args...) //nolint:gosec // find says which
 	cmd.Env = append(os.Environ(), api.EnvHost+"="+l.host, api.EnvReadyFD+"=3")
 	cmd.ExtraFiles = []*os.File{w}
 	cmd.Dir = "/"

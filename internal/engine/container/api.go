@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"time"
+
+	"lade/internal/logs"
 )
 
 // StopOptions says how a container is stopped.
@@ -36,6 +38,7 @@ type LogsOptions struct {
 	Timestamps     bool // carried for the caller: entries always have their time
 	Tail           int  // only the last lines; negative means all
 	Since, Until   time.Time
+	After          logs.Position // unless zero: begin behind this, instead of Tail
 }
 
 // LogEntry is one line of a log, or a part of a long one.
@@ -44,10 +47,12 @@ type LogEntry struct {
 	Stderr  bool
 	Data    []byte // with its newline, if it had one; valid until the next call of Next
 	Partial bool   // the line goes on in the next entry of the same stream
+	End     logs.Position
 }
 
 // LogStream reads a log. The caller closes it.
 type LogStream struct {
+	ID string // of the container
 	// TTY is set if the container has a terminal: its output is not
 	// multiplexed then.
 	TTY   bool

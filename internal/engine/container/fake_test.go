@@ -399,11 +399,11 @@ func (m *machine) state(ref string) *api.State {
 
 func (m *machine) wait(ref string, cond api.WaitCondition) <-chan api.WaitResponse {
 	m.t.Helper()
-	ch, err := m.service.Wait(m.t.Context(), ref, cond)
+	w, err := m.service.Wait(m.t.Context(), ref, cond, "")
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return ch
+	return w.Answer
 }
 
 // receive returns an answer that must come.

@@ -20,7 +20,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogsOptions) (*LogStre
 	if def.Host.LogConfig.Type == "none" {
 		return nil, errdefs.New(errdefs.NotImplemented, "configured logging driver does not support reading")
 	}
-	ro := logs.ReadOptions{Tail: o.Tail, Since: o.Since, Until: o.Until, Stdout: o.Stdout, Stderr: o.Stderr}
+	ro := logs.ReadOptions{Tail: o.Tail, Since: o.Since, Until: o.Until, Stdout: o.Stdout, Stderr: o.Stderr, After: o.After}
 	if run := c.current(); run != nil && o.Follow && st.Alive() {
 		ro.Follow, ro.Done = true, run.ended
 	}
@@ -33,7 +33,7 @@ func (s *Service) Logs(ctx context.Context, ref string, o LogsOptions) (*LogStre
 		if err != nil {
 			return LogEntry{}, err
 		}
-		return LogEntry{Time: e.Time, Stderr: e.Stream == logs.Stderr, Data: e.Append(nil), Partial: e.Partial}, nil
+		return LogEntry{Time: e.Time, Stderr: e.Stream == logs.Stderr, Data: e.Append(nil), Partial: e.Partial, End: e.End}, nil
 	}
-	return &LogStream{TTY: def.Config.Tty, next: next, close: r.Close}, nil
+	return &LogStream{ID: c.id, TTY: def.Config.Tty, next: next, close: r.Close}, nil
 }

@@ -22,6 +22,55 @@ import (
 
 func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
 
+// TestWaitGoesOn checks that a wait which began in another engine has an answer
+// if what it waits for came in between.
+func TestWaitGoesOn(t *testing.T) {
+	kerneltest.Root(t)
+	m := newMachine(t)
+	id := m.create("app", nil)
+	begin := func(since string) Waiting {
+		t.Helper()
+		w, err := m.service.Wait(t.Context(), id, api.WaitConditionNextExit, since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	created := begin("").Since
+	if err := m.service.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	running := begin("").Since
+	first, second := begin(created), begin(running)
+	for _, w := range []Waiting{first, second} {
+		select {
+		case r := <-w.Answer:
+			t.Fatalf("%s: answer %+v while it runs", w.Since, r)
+		default:
+		}
+	}
+	m.ends(id, shim.Exit{Code: 3})
+	m.settled(id)
+	for _, w := range []Waiting{first, second, begin(created), begin(running)} {
+		if r := receive(t, w.Answer); r.StatusCode != 3 {
+			t.Errorf("%s: answer %+v, want code 3", w.Since, r)
+		}
+	}
+	exited := begin("").Since
+	if err := m.service.Start(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	again := begin(exited)
+	if r := receive(t, begin(running).Answer); r.Error != nil {
+		t.Errorf("a run later: %+v", r)
+	}
+	m.ends(id, shim.Exit{Code: 4})
+	if r := receive(t, again.Answer); r.StatusCode != 4 {
+		t.Errorf("the next run: %+v, want code 4", r)
+	}
+	m.settled(id)
+}
+
 func TestLife(t *testing.T) {
 	kerneltest.Root(t)
 	m := newMachine(t)

@@ -2,7 +2,9 @@ package container
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 
 	api "github.com/moby/moby/api/types/container"
 
@@ -16,15 +18,24 @@ type waiter struct {
 	ch   chan api.WaitResponse // with room for the one answer
 }
 
-// Wait returns a channel on which one answer arrives when the condition
-// holds. No change after Wait has returned is missed.
-func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition) (<-chan api.WaitResponse, error) {
+// Waiting is a wait that stands.
+type Waiting struct {
+	ID     string                  // of the container
+	Answer <-chan api.WaitResponse // on which one answer arrives
+	// Since names the run of the container that was when the wait began. With it,
+	// the Wait of an engine that took over goes on as if it had begun then.
+	Since string
+}
+
+// Wait waits for a condition. No change after it has returned is missed, and
+// none after the moment that since names, which may be empty for now.
+func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition, since string) (Waiting, error) {
 	switch cond {
 	case "":
 		cond = api.WaitConditionNotRunning
 	case api.WaitConditionNotRunning, api.WaitConditionNextExit, api.WaitConditionRemoved:
 	default:
-		return nil, errdefs.New(errdefs.Invalid, "invalid condition: %q", cond)
+		return Waiting{}, errdefs.New(errdefs.Invalid, "invalid condition: %q", cond)
 	}
 	w := &waiter{cond, make(chan api.WaitResponse, 1)}
 	c, err := s.lookup(ref)
@@ -33,19 +44,38 @@ func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition) 
 		// tell: then its end is still known.
 		if st, ok := s.records.Ended(ref); ok {
 			w.ch <- answer(st)
-			return w.ch, nil
+			return Waiting{ID: ref, Answer: w.ch}, nil
 		}
-		return nil, err
+		return Waiting{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone || cond == api.WaitConditionNotRunning && !c.state.Alive() {
+	if since == "" {
+		since = runOf(c.state)
+	}
+	out := Waiting{ID: c.id, Answer: w.ch, Since: since}
+	if c.gone || cond == api.WaitConditionNotRunning && !c.state.Alive() || cond == api.WaitConditionNextExit && endedSince(since, c.state) {
 		w.ch <- answer(c.state)
-		return w.ch, nil
+		return out, nil
 	}
 	c.waiters = append(c.waiters, w)
 	context.AfterFunc(ctx, func() { c.forget(w) })
-	return w.ch, nil
+	return out, nil
+}
+
+// runOf names the last run of a container, and whether it is over.
+func runOf(st record.State) string {
+	return fmt.Sprintf("%d.%t", st.StartedAt.UnixNano(), st.Alive())
+}
+
+// endedSince reports whether a run has ended since the moment that since names.
+func endedSince(since string, st record.State) bool {
+	now := runOf(st)
+	if since == now {
+		return false
+	}
+	// A run that was over then, and one that goes on now: the first since.
+	return !(strings.HasSuffix(since, ".false") && st.Alive())
 }
 
 func answer(st record.State) api.WaitResponse {

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -213,7 +214,7 @@ func (h *Handler) waitContainer(c *call) error {
 	default:
 		return errdefs.New(errdefs.Invalid, "invalid condition: %q", cond)
 	}
-	answer, err := h.s.States.Wait(c.Context(), c.name, cond)
+	waiting, err := h.s.States.Wait(c.Context(), c.name, cond, c.query.Get(resumeWait))
 	if err != nil {
 		return err
 	}
@@ -225,12 +226,14 @@ func (h *Handler) waitContainer(c *call) error {
 		return err
 	}
 	select {
-	case resp, ok := <-answer:
+	case resp, ok := <-waiting.Answer:
 		if !ok {
 			resp = api.WaitResponse{StatusCode: -1, Error: &api.WaitExitError{Message: "the engine gave up waiting"}}
 		}
 		_ = json.NewEncoder(c.w).Encode(resp)
 		return nil
+	case <-h.leaving.begun:
+		return h.leaving.carry(c, "/containers/"+waiting.ID+"/wait", url.Values{"condition": {string(cond)}, resumeWait: {waiting.Since}})
 	case <-c.Context().Done():
 		// The connection breaks: half an answer must not pass for a whole one.
 		return c.Context().Err()

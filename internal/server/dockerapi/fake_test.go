@@ -77,11 +77,12 @@ func (f *fake) Remove(_ context.Context, ref string, o container.RemoveOptions) 
 	return call2(f.remove, ref, o)
 }
 
-func (f *fake) Wait(ctx context.Context, ref string, cond api.WaitCondition) (<-chan api.WaitResponse, error) {
+func (f *fake) Wait(ctx context.Context, ref string, cond api.WaitCondition, since string) (container.Waiting, error) {
 	if f.wait == nil {
-		return nil, errNone
+		return container.Waiting{}, errNone
 	}
-	return f.wait(ctx, ref, cond)
+	answer, err := f.wait(ctx, ref, cond)
+	return container.Waiting{ID: ref, Answer: answer, Since: since + "+"}, err
 }
 
 func (f *fake) Inspect(_ context.Context, ref string, size bool) (api.InspectResponse, error) {

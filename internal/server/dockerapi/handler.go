@@ -19,15 +19,16 @@ import (
 
 // Handler serves the API. Make one with New.
 type Handler struct {
-	s      Services
-	log    *slog.Logger
-	routes *router
-	flight inFlight
+	s       Services
+	log     *slog.Logger
+	routes  *router
+	flight  inFlight
+	leaving *leaving
 }
 
 // New returns a handler over services.
 func New(s Services) *Handler {
-	h := &Handler{s: s, log: s.Log}
+	h := &Handler{s: s, log: s.Log, leaving: newLeaving()}
 	if h.log == nil {
 		h.log = slog.Default()
 	}

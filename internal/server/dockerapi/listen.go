@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -48,19 +49,74 @@ func Listen(path string) (net.Listener, error) {
 	return Guard(&named{UnixListener: l, path: path, made: info}), nil
 }
 
+// Inherit returns a listener on a socket that another process made: f, which
+// it closes. Unless path is empty, the listener removes it when it is closed, as
+// one of Listen does.
+func Inherit(f *os.File, path string) (net.Listener, error) {
+	defer func() { _ = f.Close() }()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("listen on a socket that was passed: %w", err)
+	}
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		_ = l.Close()
+		return nil, errors.New("listen on a socket that was passed: it is no Unix socket")
+	}
+	u.SetUnlinkOnClose(false)
+	if path == "" {
+		return Guard(u), nil
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on a socket that was passed: %w", err)
+	}
+	return Guard(&named{UnixListener: u, path: path, made: info}), nil
+}
+
+// Hand returns the socket of a listener of this package, for a process that goes
+// on to serve it, and the path that is to be removed with it. Once that process
+// has it, Disown tells the listener.
+func Hand(l net.Listener) (f *os.File, path string, err error) {
+	g, ok := l.(*guarded)
+	if !ok {
+		return nil, "", errors.New("hand over the socket: not one of ours")
+	}
+	switch u := g.Listener.(type) {
+	case *named:
+		f, err = u.File()
+		return f, u.path, err
+	case *net.UnixListener:
+		f, err = u.File()
+		return f, "", err
+	}
+	return nil, "", errors.New("hand over the socket: it is no Unix socket")
+}
+
+// Disown has the close of a listener leave its socket's path alone.
+func Disown(l net.Listener) {
+	if g, ok := l.(*guarded); ok {
+		if n, ok := g.Listener.(*named); ok {
+			n.disowned.Store(true)
+		}
+	}
+}
+
 // named is a listener that removes its socket when it is closed, but not the
 // one that another process has put in its place.
 type named struct {
 	*net.UnixListener
-	path string
-	made os.FileInfo
+	path     string
+	made     os.FileInfo
+	disowned atomic.Bool // another process removes it
 }
 
 // Addr returns the socket by its name; the listener below knows its first one.
 func (n *named) Addr() net.Addr { return &net.UnixAddr{Name: n.path, Net: "unix"} }
 
 func (n *named) Close() error {
-	if now, err := os.Lstat(n.path); err == nil && os.SameFile(now, n.made) {
+	if now, err := os.Lstat(n.path); !n.disowned.Load() && err == nil && os.SameFile(now, n.made) {
 		_ = os.Remove(n.path)
 	}
 	return n.UnixListener.Close()

@@ -3,7 +3,9 @@ package dockerapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -11,6 +13,7 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
+	"lade/internal/logs"
 )
 
 // stampFormat is Docker's: nanoseconds with their zeros, so that columns align.
@@ -31,6 +34,11 @@ func (h *Handler) containerLogs(c *call) error {
 	if o.Until, err = c.moment("until"); err != nil {
 		return err
 	}
+	after, inside, err := resumedLogs(c.query.Get(resumeLogs))
+	if err != nil {
+		return err
+	}
+	o.After = after
 	stream, err := h.s.Streams.Logs(c.Context(), c.name, o)
 	if err != nil {
 		return err
@@ -42,8 +50,16 @@ func (h *Handler) containerLogs(c *call) error {
 	}
 	c.w.Header().Set("Content-Type", contentType)
 	c.w.WriteHeader(http.StatusOK)
-	lw := logWriter{w: c.w, mux: !stream.TTY, stamps: o.Timestamps}
-	return lw.copy(c.Context(), stream)
+	lw := logWriter{w: c.w, mux: !stream.TTY, stamps: o.Timestamps, inside: inside, last: after, leave: h.leaving.begun}
+	err = lw.copy(c.Context(), stream)
+	if errors.Is(err, errLeaving) {
+		q := maps.Clone(c.query)
+		if lw.last != (logs.Position{}) {
+			q.Set(resumeLogs, lw.position())
+		}
+		return h.leaving.carry(c, "/containers/"+stream.ID+"/logs", q)
+	}
+	return err
 }
 
 // tail reads how many lines from the end are wanted. As in Docker, what is no
@@ -61,8 +77,29 @@ type logWriter struct {
 	w      http.ResponseWriter
 	mux    bool
 	stamps bool
-	inside [2]bool // a line of stdout, stderr, is not at its end yet
+	inside [2]bool       // a line of stdout, stderr, is not at its end yet
+	last   logs.Position // behind what was written last
+	leave  <-chan struct{}
 	buf    []byte
+}
+
+// errLeaving says that another handler is to go on.
+var errLeaving = errors.New("the engine leaves")
+
+// position tells where another handler is to go on.
+func (l *logWriter) position() string {
+	return fmt.Sprintf("%d.%d.%t.%t", l.last.Segment, l.last.Offset, l.inside[0], l.inside[1])
+}
+
+// resumedLogs reads what position has written.
+func resumedLogs(s string) (after logs.Position, inside [2]bool, err error) {
+	if s == "" {
+		return after, inside, nil
+	}
+	if _, err := fmt.Sscanf(s, "%d.%d.%t.%t", &after.Segment, &after.Offset, &inside[0], &inside[1]); err != nil || after.Offset < 0 {
+		return after, inside, errdefs.New(errdefs.Invalid, "invalid value for %q: %q", resumeLogs, s)
+	}
+	return after, inside, nil
 }
 
 // copy writes all of a stream. What has come is flushed whenever the next
@@ -105,13 +142,20 @@ func (l *logWriter) copy(ctx context.Context, s *container.LogStream) error {
 		<-ended // the stream may be closed only now
 	}()
 	for {
-		e, ok := <-entries
+		var e container.LogEntry
+		var ok bool
+		select {
+		case e, ok = <-entries:
+		case <-l.leave:
+			return errLeaving
+		}
 		if !ok {
 			return readErr
 		}
 		if _, err := l.w.Write(l.format(e)); err != nil {
 			return err
 		}
+		l.last = e.End
 		if len(entries) == 0 {
 			if err := rc.Flush(); err != nil {
 				return err

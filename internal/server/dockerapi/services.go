@@ -46,7 +46,7 @@ type Lifecycle interface {
 // States tells how containers are.
 type States interface {
 	Rename(ctx context.Context, ref, name string) error
-	Wait(ctx context.Context, ref string, cond api.WaitCondition) (<-chan api.WaitResponse, error)
+	Wait(ctx context.Context, ref string, cond api.WaitCondition, since string) (container.Waiting, error)
 	Inspect(ctx context.Context, ref string, size bool) (api.InspectResponse, error)
 	List(ctx context.Context, o container.ListOptions) ([]api.Summary, error)
 	Explain(ctx context.Context, ref, format string) ([]byte, error)
