@@ -189,6 +189,8 @@ type Stat struct {
 	Links  uint32
 	Device uint32 // of a device, in the kernel's encoding of 32 bits
 	Target string // of a symbolic link
+	// Inode and FS tell files apart: names with the same are one file.
+	Inode, FS uint64
 }
 
 // StatPath returns what is to know of the file at a path that the caller
@@ -198,11 +200,7 @@ func StatPath(path string) (Stat, error) {
 	if err := unix.Lstat(path, &st); err != nil {
 		return Stat{}, fmt.Errorf("stat %s: %w", path, err)
 	}
-	s := Stat{
-		Attr: Attr{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Seconds: st.Mtim.Sec, Nanos: st.Mtim.Nsec},
-		Size: st.Size, Links: uint32(st.Nlink),
-		Device: unix.Minor(st.Rdev)&0xff | unix.Major(st.Rdev)<<8 | unix.Minor(st.Rdev)&^0xff<<12,
-	}
+	s := statOf(&st)
 	var err error
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
 		if s.Target, err = os.Readlink(path); err != nil {
@@ -213,6 +211,14 @@ func StatPath(path string) (Stat, error) {
 		return Stat{}, fmt.Errorf("read attributes of %s: %w", path, err)
 	}
 	return s, nil
+}
+
+func statOf(st *unix.Stat_t) Stat {
+	return Stat{
+		Attr: Attr{Mode: st.Mode, UID: st.Uid, GID: st.Gid, Seconds: st.Mtim.Sec, Nanos: st.Mtim.Nsec},
+		Size: st.Size, Links: uint32(st.Nlink), Inode: st.Ino, FS: st.Dev,
+		Device: unix.Minor(st.Rdev)&0xff | unix.Major(st.Rdev)<<8 | unix.Minor(st.Rdev)&^0xff<<12,
+	}
 }
 
 func xattrs(path string) (map[string]string, error) {

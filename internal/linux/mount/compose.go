@@ -19,7 +19,10 @@ func (r *Root) Mount(target string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(m.Attach(target), m.Close())
+	if err := errors.Join(m.Attach(target), m.Close()); err != nil {
+		return fmt.Errorf("mount root: %w", err)
+	}
+	return nil
 }
 
 // Open puts the root together as a detached mount. scratch is a directory of

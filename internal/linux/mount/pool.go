@@ -118,10 +118,7 @@ func (d *Detached) File() (*os.File, error) {
 
 // Attach hangs the mount up at target.
 func (d *Detached) Attach(target string) error {
-	if err := attach(d.fd, target); err != nil {
-		return fmt.Errorf("mount root: %w", err)
-	}
-	return nil
+	return attach(d.fd, target)
 }
 
 // Close gives up the descriptor.

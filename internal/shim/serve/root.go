@@ -70,7 +70,7 @@ func (s *server) mountRoot(handed *os.File) error {
 			return err
 		}
 		if err := errors.Join(m.Attach(target), m.Close()); err != nil {
-			return err
+			return fmt.Errorf("mount root: %w", err)
 		}
 	}
 	s.mounted = target
