@@ -114,31 +114,47 @@ func (s *Store) Make(name string) error {
 	return nil
 }
 
-// Remove removes a volume with all that is in it. One that is not there is no
-// error.
-func (s *Store) Remove(name string) error {
+// Remove removes a volume with all that is in it. forget, which may be nil,
+// strikes the volume off the records: between the moment when it can no longer
+// be used and the one when its files go. One that is not there is no error.
+func (s *Store) Remove(name string, forget func() error) error {
 	if err := check(name); err != nil {
 		return err
 	}
 	if err := s.Unmount(name); err != nil {
 		return err
 	}
-	trash := filepath.Join(s.dir, removedPrefix+name)
-	// What an earlier removal did not get done.
-	if err := s.discard(trash); err != nil {
-		return fmt.Errorf("remove volume %s: %w", name, err)
-	}
-	err := os.Rename(filepath.Join(s.dir, name), trash)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = s.discard(trash)
-	}
-	if err != nil {
+	if err := s.remove(name, forget); err != nil {
 		return fmt.Errorf("remove volume %s: %w", name, err)
 	}
 	return nil
+}
+
+func (s *Store) remove(name string, forget func() error) error {
+	dir, trash := filepath.Join(s.dir, name), filepath.Join(s.dir, removedPrefix+name)
+	// What an earlier removal did not get done.
+	if err := s.discard(trash); err != nil {
+		return err
+	}
+	err := os.Rename(dir, trash)
+	if err == nil {
+		err = fsat.SyncDir(s.dir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if forget != nil {
+		if err := forget(); err != nil {
+			return errors.Join(err, os.Rename(trash, dir))
+		}
+	}
+	return s.discard(trash)
+}
+
+// Has reports whether a volume has its directory.
+func (s *Store) Has(name string) bool {
+	_, err := os.Lstat(s.Path(name))
+	return err == nil
 }
 
 // discard removes a volume's directory, and nothing of what may be mounted on

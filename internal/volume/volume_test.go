@@ -189,10 +189,10 @@ func TestMount(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.Path("host"), "new"), nil, 0o600); err == nil {
 		t.Error("the read-only directory was written to")
 	}
-	must(t, s.Remove("host"))
+	must(t, s.Remove("host", nil))
 	must(t, s.Unmount("tmp"))
 	must(t, s.Unmount("tmp"))
-	must(t, s.Remove("tmp"))
+	must(t, s.Remove("tmp", nil))
 	if got := names(t, host); !cmp.Equal(got, []string{"kept"}) {
 		t.Errorf("to remove the volume left %v of the host's directory", got)
 	}
@@ -208,7 +208,7 @@ func TestFillMounted(t *testing.T) {
 	if got := names(t, s.Path("data")); len(got) != 4 {
 		t.Errorf("the volume holds %v", got)
 	}
-	must(t, s.Remove("data"))
+	must(t, s.Remove("data", nil))
 }
 
 // TestMountErrors says what is wrong, and leaves nothing mounted.
@@ -260,7 +260,7 @@ func TestNames(t *testing.T) {
 	s := open(t, t.TempDir())
 	for _, name := range []string{"", ".", "..", "../x", "a/b", ".removed-x", "a\x00"} {
 		for op, err := range map[string]error{
-			"make": s.Make(name), "remove": s.Remove(name), "mount": s.Mount(name, Options{}), "unmount": s.Unmount(name), "fill": s.Fill(name, nil),
+			"make": s.Make(name), "remove": s.Remove(name, nil), "mount": s.Mount(name, Options{}), "unmount": s.Unmount(name), "fill": s.Fill(name, nil),
 		} {
 			if !errdefs.Is(err, errdefs.Invalid) {
 				t.Errorf("%s %q: %v", op, name, err)
