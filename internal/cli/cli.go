@@ -26,6 +26,7 @@ import (
 	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/registry"
 	"lade/internal/cli/command/system"
+	"lade/internal/cli/command/volume"
 	"lade/internal/errdefs"
 	"lade/internal/version"
 )
@@ -137,6 +138,7 @@ func entries() []entry {
 		{"system", groups, func(env *command.Env) *cobra.Command {
 			return group("system", "Manage Lade", disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewUpgrade(env))
 		}},
+		{"volume", groups, func(env *command.Env) *cobra.Command { return group("volume", "Manage volumes", volumes(env)...) }},
 		{"create", "", container.NewCreate},
 		{"start", "", container.NewStart},
 		{"attach", "", container.NewAttach},
@@ -161,6 +163,14 @@ func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
 		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
+	}
+}
+
+// volumes returns the commands of the group volume.
+func volumes(env *command.Env) []*cobra.Command {
+	return []*cobra.Command{
+		volume.NewCreate(env), volume.NewList(env), volume.NewRemove(env), volume.NewPrune(env), volume.NewUpdate(env),
+		system.NewInspect(env, system.Volume),
 	}
 }
 

@@ -99,6 +99,11 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 	open.add(images.store)
 
+	volumes, err := newVolumes(o, durable, log)
+	if err != nil {
+		return err
+	}
+
 	// Networks. Without the rights to make them, containers have none.
 	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: boot, Log: log})
 	if err != nil {
@@ -140,7 +145,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Registries: images.registries,
-		System: sys, Disk: newDisk(o, images, containers), Prune: prune.New(prunable{containers}),
+		System: sys, Disk: newDisk(o, images, containers, volumes), Prune: prune.New(prunable{containers}), Volumes: volumes,
 		Log: log,
 	}
 	if bridge != nil {

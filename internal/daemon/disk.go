@@ -9,13 +9,14 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/disk"
 	"lade/internal/engine/image"
+	"lade/internal/engine/volume"
 	"lade/internal/ledger"
 )
 
 // newDisk connects what keeps files below the data root.
-func newDisk(o Options, images *images, containers *container.Service) *disk.Service {
+func newDisk(o Options, images *images, containers *container.Service, volumes *volume.Service) *disk.Service {
 	return disk.New(disk.Config{
-		Root: o.DataRoot, Images: diskImages{images},
+		Root: o.DataRoot, Images: diskImages{images}, Volumes: diskVolumes{volumes, volumesDir(o)},
 		Containers: func(ctx context.Context) ([]containerapi.Summary, error) {
 			return containers.List(ctx, container.ListOptions{All: true})
 		},
@@ -54,4 +55,27 @@ func (i diskImages) Sources() ([]ledger.Source, error) {
 		return nil, err
 	}
 	return append(i.blobs.Ledger(owners.Blob), i.layers.Ledger(owners.Layer)), nil
+}
+
+// diskVolumes tells package disk of volumes.
+type diskVolumes struct {
+	*volume.Service
+	dir string
+}
+
+func (v diskVolumes) Sources() ([]ledger.Source, error) {
+	all, err := v.All(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, one := range all {
+		known[one.Name] = true
+	}
+	return []ledger.Source{{Dir: v.dir, Owner: func(name string) ledger.Owner {
+		if !known[name] {
+			return ledger.Owner{}
+		}
+		return ledger.Owner{Kind: ledger.Volume, ID: name}
+	}}}, nil
 }

@@ -190,10 +190,14 @@ func (s *Store) Size(name string) int64 {
 	return n
 }
 
-// Fill copies what is in source into a volume that is empty, and gives the
-// volume source's owner, mode and attributes. A volume that has anything in it
-// stays as it is.
-func (s *Store) Fill(name string, source *fsat.Dir) error {
+// Source opens the directory that a volume is filled from, or returns nil where
+// there is none.
+type Source func() (*fsat.Dir, error)
+
+// Fill copies what is in a directory into a volume that is empty, and gives the
+// volume the directory's owner, mode and attributes. A volume that has anything
+// in it stays as it is, and the source is not opened.
+func (s *Store) Fill(name string, source Source) error {
 	if err := check(name); err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func (s *Store) Fill(name string, source *fsat.Dir) error {
 	return nil
 }
 
-func (s *Store) fill(name string, source *fsat.Dir) error {
+func (s *Store) fill(name string, open Source) error {
 	if err := s.finish(name); err != nil {
 		return err
 	}
@@ -215,6 +219,11 @@ func (s *Store) fill(name string, source *fsat.Dir) error {
 	if empty, err := data.Empty(); err != nil || !empty {
 		return err
 	}
+	source, err := open()
+	if err != nil || source == nil {
+		return err
+	}
+	defer source.Close()
 	// What is mounted there is on another file system: nothing can be moved in.
 	if mounted, err := mount.IsMountPoint(s.Path(name)); err != nil || mounted {
 		if err == nil {

@@ -27,7 +27,7 @@ func open(t *testing.T, dir string) *Store {
 }
 
 // image makes a directory with what an image may have at a volume's place.
-func image(t *testing.T) *fsat.Dir {
+func image(t *testing.T) Source {
 	t.Helper()
 	dir := t.TempDir()
 	must(t, os.Chmod(dir, 0o750))
@@ -39,10 +39,7 @@ func image(t *testing.T) *fsat.Dir {
 	must(t, os.Symlink("/etc/passwd", filepath.Join(dir, "out")))
 	must(t, syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o600))
 	must(t, syscall.Mknod(filepath.Join(dir, "null"), syscall.S_IFCHR|0o666, 1<<8|3))
-	d, err := fsat.Open(dir)
-	must(t, err)
-	t.Cleanup(func() { d.Close() })
-	return d
+	return func() (*fsat.Dir, error) { return fsat.Open(dir) }
 }
 
 func must(t *testing.T, err error) {
@@ -136,7 +133,10 @@ func TestKilled(t *testing.T) {
 		own, err := fsat.Open(filepath.Join(dir, "data"))
 		must(t, err)
 		must(t, own.Mkdir(readyName))
-		must(t, copyInto(own, readyName, image(t)))
+		source, err := image(t)()
+		must(t, err)
+		must(t, copyInto(own, readyName, source))
+		must(t, source.Close())
 		must(t, own.Close())
 		ready := filepath.Join(dir, "data", readyName)
 		for _, n := range names(t, ready)[:moved] {

@@ -149,6 +149,18 @@ func (e *Env) CompleteImages() cobra.CompletionFunc {
 	})
 }
 
+// CompleteVolumes completes names of volumes.
+func (e *Env) CompleteVolumes() cobra.CompletionFunc {
+	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
+		list, err := c.ListVolumes(ctx, nil)
+		var names []string
+		for _, v := range list.Volumes {
+			names = append(names, v.Name)
+		}
+		return names, err
+	})
+}
+
 // complete asks a running engine. Pressing Tab starts none, and shows no error.
 func (e *Env) complete(ask func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -39,23 +39,20 @@ func (s *Service) List(_ context.Context, filters map[string][]string) (api.List
 	return out, nil
 }
 
-// Usage returns all volumes with how much each takes on disk, and how many
-// containers have it. It reads all of them.
-func (s *Service) Usage(ctx context.Context) ([]api.Volume, error) {
+// All returns all volumes, with how many containers have each and without their
+// sizes.
+func (s *Service) All(ctx context.Context) ([]api.Volume, error) {
 	list, err := s.List(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for i := range list.Volumes {
 		v := &list.Volumes[i]
-		v.UsageData = &api.UsageData{Size: s.o.Store.Size(v.Name)}
-		if e, err := s.get(v.Name); err == nil {
-			s.mu.Lock()
+		v.UsageData = &api.UsageData{Size: -1}
+		if e := s.vols[v.Name]; e != nil {
 			v.UsageData.RefCount = int64(len(e.users))
-			s.mu.Unlock()
 		}
 	}
-	return list.Volumes, nil
+	return list.Volumes, err
 }
 
 // Prune removes the volumes that no container has: those that nobody gave a

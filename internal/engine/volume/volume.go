@@ -288,8 +288,9 @@ func (s *Service) remove(e *entry) error {
 	return nil
 }
 
-// Fill copies what is in source into a volume that is empty.
-func (s *Service) Fill(_ context.Context, name string, source *fsat.Dir) error {
+// Fill copies what is in the directory that source opens into a volume that is
+// empty.
+func (s *Service) Fill(_ context.Context, name string, source func() (*fsat.Dir, error)) error {
 	e, err := s.get(name)
 	if err != nil {
 		return err

@@ -297,10 +297,7 @@ func TestFill(t *testing.T) {
 	take(t, s, "c", Wish{Name: "data"})
 	dir := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
-	source, err := fsat.Open(dir)
-	must(t, err)
-	defer source.Close()
-	must(t, s.Fill(t.Context(), "data", source))
+	must(t, s.Fill(t.Context(), "data", func() (*fsat.Dir, error) { return fsat.Open(dir) }))
 	if _, err := os.Stat(filepath.Join(s.Path("data"), "file")); err != nil {
 		t.Error(err)
 	}

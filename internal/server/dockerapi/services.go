@@ -25,6 +25,7 @@ type Services struct {
 	Networks   Networks
 	Disk       Disk
 	Prune      Prune
+	Volumes    Volumes
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger

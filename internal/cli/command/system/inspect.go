@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 
 	"lade/api"
@@ -22,6 +23,7 @@ import (
 const (
 	Container = "container"
 	Image     = "image"
+	Volume    = "volume"
 )
 
 type inspectOptions struct {
@@ -44,13 +46,15 @@ func NewInspect(env *command.Env, kind string) *cobra.Command {
 	switch kind {
 	case Image:
 		cmd.ValidArgsFunction = env.CompleteImages()
+	case Volume:
+		cmd.ValidArgsFunction = env.CompleteVolumes()
 	case Container:
 		cmd.ValidArgsFunction = env.CompleteContainers()
 		fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
 	default:
 		cmd.ValidArgsFunction = env.CompleteContainers()
 		fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
-		fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type (container|image)")
+		fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type (container|image|volume)")
 	}
 	return cmd
 }
@@ -63,9 +67,9 @@ type object struct {
 
 func (o *inspectOptions) run(ctx context.Context, env *command.Env, names []string) error {
 	switch o.kind {
-	case "", Container, Image:
+	case "", Container, Image, Volume:
 	default:
-		return errdefs.New(errdefs.Invalid, "--type %q: want container or image", o.kind)
+		return errdefs.New(errdefs.Invalid, "--type %q: want container, image or volume", o.kind)
 	}
 	c, err := env.Client()
 	if err != nil {
@@ -89,23 +93,28 @@ func (o *inspectOptions) run(ctx context.Context, env *command.Env, names []stri
 
 // find looks for an object among the kinds in turn.
 func (o *inspectOptions) find(ctx context.Context, c *client.Client, name string) (object, error) {
-	if o.kind != Image {
-		raw, err := c.InspectContainerRaw(ctx, name, o.size)
-		if err == nil {
-			return object{raw, &container.InspectResponse{}}, nil
+	for _, kind := range []struct {
+		name  string
+		typed any
+		ask   func() (json.RawMessage, error)
+	}{
+		{Container, &container.InspectResponse{}, func() (json.RawMessage, error) { return c.InspectContainerRaw(ctx, name, o.size) }},
+		{Image, &image.InspectResponse{}, func() (json.RawMessage, error) { return c.InspectImageRaw(ctx, name) }},
+		{Volume, &volume.Volume{}, func() (json.RawMessage, error) { return c.InspectVolumeRaw(ctx, name) }},
+	} {
+		if o.kind != "" && o.kind != kind.name {
+			continue
 		}
-		if o.kind == Container || !errdefs.Is(err, errdefs.NotFound) {
+		raw, err := kind.ask()
+		if err == nil {
+			return object{raw, kind.typed}, nil
+		}
+		if o.kind != "" || !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Invalid) {
 			return object{}, err
 		}
 	}
-	raw, err := c.InspectImageRaw(ctx, name)
-	if err == nil {
-		return object{raw, &image.InspectResponse{}}, nil
-	}
-	if o.kind == "" && (errdefs.Is(err, errdefs.NotFound) || errdefs.Is(err, errdefs.Invalid)) {
-		err = errdefs.Hint(errdefs.New(errdefs.NotFound, "no such object: %s", name), "'lade ps -a' and 'lade images' list what there is")
-	}
-	return object{}, err
+	err := errdefs.New(errdefs.NotFound, "no such object: %s", name)
+	return object{}, errdefs.Hint(err, "'lade ps -a', 'lade images' and 'lade volume ls' list what there is")
 }
 
 func (o *inspectOptions) write(w io.Writer, found []object) error {
