@@ -323,7 +323,7 @@ func TestMessages(t *testing.T) {
 		},
 		{[]string{"rm", "old", "nope", "web"}, 1, "old\n", "lade: no such container: nope\nlade: container web is running\n      stop it first, or use rm --force\n"},
 		{[]string{"rm", "-f", "nope"}, 0, "", "lade: no such container: nope\n"},
-		{[]string{"inspect", "nope"}, 1, "[]\n", "lade: no such object: nope\n      'lade ps -a' and 'lade images' list what there is\n"},
+		{[]string{"inspect", "nope"}, 1, "[]\n", "lade: no such object: nope\n      'lade ps -a', 'lade images' and 'lade volume ls' list what there is\n"},
 		{[]string{"logs", "--tail", "x", "web"}, 1, "", "lade: --tail \"x\": want a number of lines, or all\n"},
 		{[]string{"run", "--rm", "--restart", "always", "x"}, 125, "", "lade: conflicting options: cannot specify both --restart and --rm\n"},
 	} {

@@ -99,3 +99,19 @@ func rootsOf(p *mount.Pool) func(*mount.Root) (*os.File, error) {
 	}
 	return p.File
 }
+
+// lookInto opens roots for the engine's own eyes. Without mounts in it, a root
+// needs no place where it hangs, if the kernel can do so.
+func lookInto(p *mount.Pool, scratch string) func(*mount.Root, []mount.ViewMount) (*mount.View, error) {
+	detached := mount.TryDetachedLayers() == nil
+	return func(r *mount.Root, mounts []mount.ViewMount) (*mount.View, error) {
+		if len(mounts) == 0 && detached {
+			f, err := p.File(r)
+			if err != nil {
+				return nil, err
+			}
+			return mount.FileView(f), nil
+		}
+		return mount.OpenView(func(dir string) (*mount.Detached, error) { return p.Open(r, dir) }, scratch, mounts)
+	}
+}

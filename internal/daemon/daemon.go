@@ -58,7 +58,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 
 	// What belongs to this engine alone.
 	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
-	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime")} {
+	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime"), filepath.Join(o.StateDir, "view")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("make the engine's directories: %w", err)
 		}
@@ -117,10 +117,10 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	containers, err := container.New(container.Config{
 		Config: launch.Config{
 			Paths:     launch.Paths{DataDir: o.DataRoot, StateDir: o.StateDir},
-			Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared),
+			Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
 			Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
 		},
-		Durable: durable, Boot: boot, Images: images,
+		Volumes: containerVolumes{volumes}, Durable: durable, Boot: boot, Images: images,
 	})
 	if err != nil {
 		return nil, err

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"log/slog"
 	"path/filepath"
 
+	"lade/internal/engine/container"
+	"lade/internal/engine/container/request"
 	"lade/internal/engine/volume"
 	"lade/internal/metadata"
 	store "lade/internal/volume"
@@ -18,4 +21,19 @@ func newVolumes(o Options, durable *metadata.DB, log *slog.Logger) (*volume.Serv
 		return nil, err
 	}
 	return volume.New(volume.Options{Store: s, Records: durable, Log: log})
+}
+
+// containerVolumes gives package container its volumes.
+type containerVolumes struct{ *volume.Service }
+
+func (v containerVolumes) Take(ctx context.Context, id, name string, o request.VolumeOptions) (string, error) {
+	return v.Service.Take(ctx, id, volume.Wish{Name: name, Driver: o.Driver, Options: o.Options, Labels: o.Labels})
+}
+
+func (v containerVolumes) Recover(ctx context.Context, users []container.VolumeUser) error {
+	list := make([]volume.User, len(users))
+	for i, u := range users {
+		list[i] = volume.User(u)
+	}
+	return v.Service.Recover(ctx, list)
 }

@@ -52,6 +52,9 @@ func (s *Service) Adopt(ctx context.Context) error {
 			s.log.Error("keep the image of a container", "container", l.Def.ID, "err", err)
 		}
 	}
+	if err := s.recoverVolumes(ctx, all); err != nil {
+		s.log.Error("take over the volumes", "err", err)
+	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, adoptParallel)
 	for i, l := range all {

@@ -60,17 +60,30 @@ func newContainer(d record.Definition, st record.State) *container {
 // record takes what a new container needs, and writes its definition last: the
 // one durable act of a create. What was taken before it is rebuilt from the
 // definitions at each start, so a crash leaks nothing.
-func (s *Service) record(ctx context.Context, d *record.Definition, img image.Image) error {
+func (s *Service) record(ctx context.Context, d *record.Definition, img image.Image) (err error) {
+	var undo []func(context.Context) error
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, f := range slices.Backward(undo) {
+			err = errors.Join(err, f(context.WithoutCancel(ctx)))
+		}
+	}()
 	if err := s.chooseUserNS(d); err != nil {
 		return err
 	}
+	undo = append(undo, func(context.Context) error { s.ids.Free(d.IDBase); return nil })
 	if err := s.cfg.Images.Pin(ctx, d.ID, img); err != nil {
-		s.ids.Free(d.IDBase)
 		return fmt.Errorf("keep image %s: %w", d.Image.Asked, err)
 	}
+	undo = append(undo, func(ctx context.Context) error { return s.cfg.Images.Unpin(ctx, d.ID) })
+	if err := s.takeVolumes(ctx, d); err != nil {
+		return err
+	}
+	undo = append(undo, func(ctx context.Context) error { return s.releaseVolumes(ctx, *d, true) })
 	if err := s.records.PutDefinition(*d); err != nil {
-		s.ids.Free(d.IDBase)
-		return fmt.Errorf("create container: %w", errors.Join(err, s.cfg.Images.Unpin(context.WithoutCancel(ctx), d.ID)))
+		return fmt.Errorf("create container: %w", err)
 	}
 	return nil
 }
@@ -96,7 +109,11 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 	if err := s.resolveModes(cfg, h); err != nil {
 		return record.Definition{}, nil, err
 	}
-	mounts, err := request.Mounts(h)
+	inherited, err := s.inherited(h.VolumesFrom)
+	if err != nil {
+		return record.Definition{}, nil, err
+	}
+	mounts, err := request.Mounts(cfg, h, inherited)
 	if err != nil {
 		return record.Definition{}, nil, err
 	}
@@ -113,11 +130,6 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 		Platform:  platformOf(img),
 	}
 	defaults(&d, s.cfg.Host.Hostname, s.cfg.Runtimes[0].Name)
-	for p := range cfg.Volumes {
-		if !slices.ContainsFunc(mounts, func(m request.Mount) bool { return m.Target == p }) {
-			warnings = append(warnings, fmt.Sprintf("Volume %s is kept in the container itself: volumes are not there yet", p))
-		}
-	}
 	slices.Sort(warnings)
 	if s.cfg.Network == nil && launch.WantsBridge(h) {
 		warnings = append(warnings, fmt.Sprintf("Network %s is not there yet: the container has only a loopback interface", h.NetworkMode))

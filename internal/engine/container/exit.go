@@ -184,6 +184,7 @@ func after(s record.State, exit shim.Exit) record.State {
 // cleanup gives back what a container that runs has and one that has ended
 // does not: its place in the network and its bundle.
 func (s *Service) cleanup(ctx context.Context, def record.Definition) error {
+	s.unmountVolumes(def)
 	if s.cfg.Network != nil && launch.WantsBridge(def.Host) {
 		if err := s.cfg.Network.Detach(ctx, def.ID); err != nil {
 			return fmt.Errorf("leave network %s: %w", def.Host.NetworkMode, err)

@@ -41,6 +41,7 @@ type machine struct {
 	shims *fakeShims
 	pins  map[string]bool
 	nets  *fakeNetwork
+	vols  *fakeVolumes
 
 	service *Service
 	durable *metadata.DB
@@ -49,7 +50,7 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, dir: t.TempDir(), boot: "boot-1", pins: map[string]bool{}, nets: &fakeNetwork{attached: map[string]int{}}}
+	m := &machine{t: t, dir: t.TempDir(), boot: "boot-1", pins: map[string]bool{}, nets: &fakeNetwork{attached: map[string]int{}}, vols: &fakeVolumes{dir: t.TempDir(), has: map[string][]string{}, mounted: map[string]bool{}}}
 	m.shims = &fakeShims{byBundle: map[string]*fakeShim{}}
 	// The runtime is only called for what shims left; that it was is enough.
 	program := "#!/bin/sh\necho \"$@\" >> " + m.dir + "/runtime.log\n"
@@ -87,7 +88,7 @@ func (m *machine) start() {
 			Init:     "/usr/bin/lade-init", Host: hostfacts.Host{CPUs: 4, Hostname: "host", UserNamespaces: os.Geteuid() == 0},
 			Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
 		},
-		Durable: m.durable, Boot: m.bootDB, Images: m,
+		Volumes: m.vols, Durable: m.durable, Boot: m.bootDB, Images: m,
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -120,7 +121,7 @@ func (m *machine) Resolve(_ context.Context, ref string) (image.Image, error) {
 	img.Config.RootFS.DiffIDs = []digest.Digest{digest.FromString("layer")}
 	img.Config.Config = ocispec.ImageConfig{
 		Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "SECRET", "=x", "*", ""}, Labels: map[string]string{"of": "image"},
-		StopSignal: "SIGQUIT", Volumes: map[string]struct{}{"/data": {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}},
+		StopSignal: "SIGQUIT", ExposedPorts: map[string]struct{}{"80/tcp": {}},
 	}
 	return img, nil
 }

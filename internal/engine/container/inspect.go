@@ -91,7 +91,14 @@ func mountPoints(mounts []request.Mount) []api.MountPoint {
 		if m.Type == mount.TypeTmpfs && m.Mode != "" {
 			continue // Docker shows --tmpfs in HostConfig only
 		}
-		out = append(out, api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation})
+		p := api.MountPoint{Type: m.Type, Source: m.Source, Destination: m.Target, Mode: m.Mode, RW: !m.ReadOnly, Propagation: m.Propagation}
+		if m.Type == mount.TypeVolume {
+			p.Name, p.Driver = m.Volume, "local"
+			if p.Mode == "" && !m.Anonymous {
+				p.Mode = "z" // as Docker shows it, SELinux or not
+			}
+		}
+		out = append(out, p)
 	}
 	return out
 }

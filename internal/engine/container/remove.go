@@ -27,6 +27,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		r := c.current()
 		if r == nil {
 			defer c.op.unlock()
+			c.keepVolumes = !o.Volumes
 			return s.removeLocked(context.WithoutCancel(ctx), c)
 		}
 		c.op.unlock()
@@ -48,11 +49,18 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 // The record goes first: what a crash leaves then is directories without a
 // record, which the sweep at the next start finds.
 func (s *Service) removeLocked(ctx context.Context, c *container) error {
+	def, _ := c.view()
+	keep := c.keepVolumes && !def.Ephemeral
+	if keep {
+		if err := s.keepVolumes(ctx, def); err != nil {
+			return err
+		}
+	}
 	def, ok, err := s.forget(c)
 	if err != nil || !ok {
 		return err
 	}
-	err = s.removeFiles(ctx, def.ID)
+	err = errors.Join(s.removeFiles(ctx, def.ID), s.releaseVolumes(ctx, def, !keep))
 	s.ids.Free(def.IDBase)
 	s.unlist(c, def)
 	if err != nil {
@@ -78,7 +86,7 @@ func (s *Service) removeEarly(ctx context.Context, c *container) error {
 // removeRest removes what removeEarly has left. The shim has left by now.
 func (s *Service) removeRest(ctx context.Context, c *container) error {
 	def, _ := c.view()
-	err := s.removeFiles(ctx, def.ID)
+	err := errors.Join(s.removeFiles(ctx, def.ID), s.releaseVolumes(ctx, def, true))
 	s.ids.Free(def.IDBase)
 	return err
 }

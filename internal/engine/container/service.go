@@ -29,6 +29,8 @@ type Images interface {
 type Config struct {
 	launch.Config // what starts need
 
+	Volumes Volumes // nil: containers cannot have any
+
 	Durable *metadata.DB
 	Boot    *metadata.DB
 	Images  Images
@@ -92,6 +94,8 @@ type container struct {
 	run     *run              // the shim, while there is one; guarded by mu
 	waiters []*waiter         // guarded by mu
 	gone    bool              // removed; guarded by mu
+
+	keepVolumes bool // when it is removed; guarded by op
 
 	pending pending.Clients
 }

@@ -86,6 +86,10 @@ func (s *Service) startFailed(ctx context.Context, c *container, def record.Defi
 // launch makes c run, and watches it.
 func (s *Service) launch(ctx context.Context, c *container, def record.Definition) error {
 	_, old := c.view()
+	if err := s.mountVolumes(ctx, def); err != nil {
+		s.unmountVolumes(def) // some may be
+		return err
+	}
 	st, sh, err := s.launcher.Start(ctx, def, launch.Wanted{
 		Clients: c.pending.Take,
 		Record: func(st record.State) error {
@@ -94,6 +98,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		},
 	})
 	if err != nil {
+		s.unmountVolumes(def)
 		return err
 	}
 	st.Restarts = old.Restarts

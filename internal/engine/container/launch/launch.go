@@ -90,6 +90,9 @@ type Config struct {
 	// the shim. Nil: the shim does it.
 	Roots func(*mount.Root) (*os.File, error)
 
+	// Look opens a root for the engine's own eyes, with mounts in it.
+	Look func(*mount.Root, []mount.ViewMount) (*mount.View, error)
+
 	Runtimes []Runtime      // the default first
 	Init     string         // path of lade-init
 	Host     hostfacts.Host // facts of the machine

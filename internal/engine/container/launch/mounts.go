@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/moby/moby/api/types/mount"
+
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 )
@@ -12,7 +14,7 @@ import (
 // CheckSources refuses a missing source of --mount, as Docker does at create.
 func CheckSources(mounts []request.Mount) error {
 	for _, m := range mounts {
-		if m.Source == "" || m.MakeSource {
+		if m.Type != mount.TypeBind || m.MakeSource {
 			continue
 		}
 		if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {

@@ -34,7 +34,7 @@ func mounts(s *specs.Spec, in Input) {
 	for _, m := range in.Mounts {
 		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Target })
 		switch m.Type {
-		case mount.TypeBind:
+		case mount.TypeBind, mount.TypeVolume:
 			out = append(out, bind(s, in, m))
 		case mount.TypeTmpfs:
 			out = append(out, specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: slices.Concat(m.Tmpfs, readOnly(m), []string{"rprivate"})})
@@ -93,6 +93,9 @@ func bind(s *specs.Spec, in Input, m request.Mount) specs.Mount {
 		o = append(o, "ro")
 	default:
 		o = append(o, "rw")
+	}
+	if m.Propagation == "" {
+		m.Propagation = mount.PropagationRPrivate
 	}
 	o = append(o, string(m.Propagation))
 	out := specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source}

@@ -85,6 +85,11 @@ func checkConfig(c *api.Config, h *api.HostConfig) error {
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return errdefs.New(errdefs.Invalid, "can't create 'AutoRemove' container with restart policy")
 	}
+	for _, v := range h.VolumesFrom {
+		if _, _, err := ParseVolumesFrom(v); err != nil {
+			return err
+		}
+	}
 	for _, g := range h.GroupAdd {
 		if _, err := account.ParseGroup(g); err != nil {
 			return err
@@ -217,11 +222,10 @@ func checkRuntime(h *api.HostConfig, host Host) error {
 // container that lacks what its owner asked for.
 func checkUnsupported(_ *api.Config, h *api.HostConfig) error {
 	for what, asked := range map[string]bool{
-		"--volumes-from": len(h.VolumesFrom) > 0,
-		"--link":         len(h.Links) > 0,
-		"--gpus":         len(h.DeviceRequests) > 0,
-		"--storage-opt":  len(h.StorageOpt) > 0,
-		"--cgroup-rule":  h.Cgroup != "",
+		"--link":        len(h.Links) > 0,
+		"--gpus":        len(h.DeviceRequests) > 0,
+		"--storage-opt": len(h.StorageOpt) > 0,
+		"--cgroup-rule": h.Cgroup != "",
 	} {
 		if asked {
 			return errdefs.New(errdefs.NotImplemented, "%s is not there yet", what)

@@ -3,11 +3,10 @@ package request
 import (
 	"maps"
 	"path"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
@@ -30,11 +29,60 @@ type Mount struct {
 	Propagation       mount.Propagation `json:"propagation,omitempty"`
 	Mode              string            `json:"mode,omitempty"`  // as the client wrote it, for inspect
 	Tmpfs             []string          `json:"tmpfs,omitempty"` // options of a tmpfs
+
+	// Volume is the volume's name; of an anonymous one, from when it is made.
+	Volume    string `json:"volume,omitempty"`
+	Anonymous bool   `json:"anonymous,omitempty"`
+	NoCopy    bool   `json:"noCopy,omitempty"`  // an empty volume is not filled from the image
+	Subpath   string `json:"subpath,omitempty"` // within the volume
+	// Make says how the volume is made if it is not there. It is not kept.
+	Make VolumeOptions `json:"-"`
 }
 
-// Mounts reads all mounts of a request: -v, --mount and --tmpfs. They come
-// sorted by depth, so that a mount never hides one below it.
-func Mounts(h *api.HostConfig) ([]Mount, error) {
+// VolumeOptions say how a volume is made.
+type VolumeOptions struct {
+	Driver  string
+	Options map[string]string
+	Labels  map[string]string
+}
+
+// Mounts reads all mounts of a request: -v, --mount, --tmpfs, the paths that
+// image and request declare as volumes, and inherited ones, of the containers
+// that --volumes-from names. They come sorted by depth, so that a mount never
+// hides one below it.
+func Mounts(c *api.Config, h *api.HostConfig, inherited []Mount) ([]Mount, error) {
+	out, err := explicit(h)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, m := range out {
+		if seen[m.Target] {
+			return nil, errdefs.New(errdefs.Invalid, "Duplicate mount point: %s", m.Target)
+		}
+		seen[m.Target] = true
+	}
+	// What is asked for in so many words goes before what comes with others,
+	// and of those the last.
+	for _, m := range slices.Backward(inherited) {
+		if !seen[m.Target] {
+			out = append(out, m)
+		}
+		seen[m.Target] = true
+	}
+	for _, target := range slices.Sorted(maps.Keys(c.Volumes)) {
+		m := Mount{Type: mount.TypeVolume, Target: path.Clean("/" + target), Anonymous: true}
+		if !seen[m.Target] {
+			out = append(out, m)
+		}
+		seen[m.Target] = true
+	}
+	slices.SortStableFunc(out, func(a, b Mount) int { return depth(a.Target) - depth(b.Target) })
+	return out, nil
+}
+
+// explicit reads the mounts that a request names.
+func explicit(h *api.HostConfig) ([]Mount, error) {
 	var out []Mount
 	for _, b := range h.Binds {
 		m, err := ParseBind(b)
@@ -57,15 +105,31 @@ func Mounts(h *api.HostConfig) ([]Mount, error) {
 		}
 		out = append(out, m)
 	}
-	slices.SortStableFunc(out, func(a, b Mount) int { return depth(a.Target) - depth(b.Target) })
-	seen := map[string]bool{}
-	for _, m := range out {
-		if seen[m.Target] {
-			return nil, errdefs.New(errdefs.Invalid, "Duplicate mount point: %s", m.Target)
-		}
-		seen[m.Target] = true
-	}
 	return out, nil
+}
+
+// ParseVolumesFrom reads CONTAINER[:ro|:rw] of --volumes-from.
+func ParseVolumesFrom(s string) (container string, readOnly bool, err error) {
+	container, mode, given := strings.Cut(s, ":")
+	if container == "" {
+		return "", false, errdefs.New(errdefs.Invalid, "malformed volumes-from specification: %s", s)
+	}
+	if !given {
+		return container, false, nil
+	}
+	m := Mount{Propagation: mount.PropagationRPrivate}
+	if err := m.volumeOptions(mode); err != nil || m.NoCopy {
+		return "", false, errdefs.New(errdefs.Invalid, "invalid mode for volumes-from: %s", mode)
+	}
+	return container, m.ReadOnly, nil
+}
+
+// Inherit is a mount of another container as --volumes-from takes it over.
+func (m Mount) Inherit(readOnly bool) Mount {
+	m.ReadOnly = m.ReadOnly || readOnly
+	m.RecursiveReadOnly = m.RecursiveReadOnly || readOnly && !m.NonRecursive
+	m.NoCopy, m.Make = true, VolumeOptions{} // it is what the other one has made of it
+	return m
 }
 
 func depth(p string) int { return strings.Count(p, "/") }
@@ -93,7 +157,8 @@ func checkSource(p string) error {
 	return nil
 }
 
-// ParseBind reads the form source:target[:options] of -v.
+// ParseBind reads the form [source:]target[:options] of -v. A source that is no
+// path is the name of a volume.
 func ParseBind(s string) (Mount, error) {
 	bad := func() (Mount, error) {
 		return Mount{}, errdefs.New(errdefs.Invalid, "invalid volume specification: '%s'", s)
@@ -106,34 +171,59 @@ func ParseBind(s string) (Mount, error) {
 		if err := checkTarget(f[0]); err != nil {
 			return bad()
 		}
-		return Mount{}, noVolumes("an anonymous volume")
+		return Mount{Type: mount.TypeVolume, Target: path.Clean(f[0]), Anonymous: true}, nil
 	}
 	if err := checkTarget(f[1]); err != nil {
 		return Mount{}, errdefs.New(errdefs.Invalid, "invalid volume specification: '%s': %w", s, err)
 	}
+	m := Mount{Target: path.Clean(f[1])}
+	if len(f) == 3 {
+		m.Mode = f[2]
+	}
 	if !path.IsAbs(f[0]) {
-		if !ident.IsName(f[0]) {
-			return Mount{}, errdefs.New(errdefs.Invalid, "%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", f[0])
+		m.Type, m.Volume = mount.TypeVolume, f[0]
+		if err := checkVolumeName(f[0]); err != nil {
+			return Mount{}, err
 		}
-		return Mount{}, noVolumes("volume " + f[0])
+		return m, m.volumeOptions(m.Mode)
 	}
 	if err := checkSource(f[0]); err != nil {
 		return bad()
 	}
-	m := Mount{Type: mount.TypeBind, Source: path.Clean(f[0]), Target: path.Clean(f[1]), MakeSource: true, Propagation: mount.PropagationRPrivate}
-	if len(f) == 3 {
-		m.Mode = f[2]
-		if err := m.bindOptions(f[2]); err != nil {
-			return Mount{}, err
+	m.Type, m.Source, m.MakeSource, m.Propagation = mount.TypeBind, path.Clean(f[0]), true, mount.PropagationRPrivate
+	return m, m.bindOptions(m.Mode)
+}
+
+func checkVolumeName(name string) error {
+	if ident.IsName(name) {
+		return nil
+	}
+	return errdefs.New(errdefs.Invalid, "%q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name)
+}
+
+// volumeOptions reads the third field of -v for a volume. What is mounted in
+// one is nobody's business elsewhere: it has no propagation.
+func (m *Mount) volumeOptions(s string) error {
+	p := m.Propagation
+	if err := m.bindOptions(s); err != nil {
+		return err
+	}
+	for o := range strings.SplitSeq(s, ",") {
+		if slices.Contains(mount.Propagations, mount.Propagation(o)) {
+			return errdefs.New(errdefs.Invalid, "invalid mode: %s", s)
 		}
 	}
-	return m, nil
+	m.Propagation = p
+	return nil
 }
 
 // bindOptions reads the third field of -v. The labels z and Z are accepted;
 // they mean nothing where there is no SELinux.
 func (m *Mount) bindOptions(s string) error {
 	bad := errdefs.New(errdefs.Invalid, "invalid mode: %s", s)
+	if s == "" {
+		return nil
+	}
 	var rw, label, prop int
 	for o := range strings.SplitSeq(s, ",") {
 		switch o {
@@ -144,7 +234,9 @@ func (m *Mount) bindOptions(s string) error {
 			rw++
 		case "z", "Z":
 			label++
-		case "nocopy", "consistent", "cached", "delegated", "default", "bind", "rbind":
+		case "nocopy":
+			m.NoCopy = true
+		case "consistent", "cached", "delegated", "default", "bind", "rbind":
 		default:
 			if !slices.Contains(mount.Propagations, mount.Propagation(o)) {
 				return bad
@@ -168,10 +260,6 @@ func (m *Mount) checkPropagation() error {
 	return nil
 }
 
-func noVolumes(what string) error {
-	return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "%s: volumes are not there yet", what), "give a directory of the host by its absolute path")
-}
-
 func fromAPI(r mount.Mount) (Mount, error) {
 	if err := checkTarget(r.Target); err != nil {
 		return Mount{}, err
@@ -182,6 +270,9 @@ func fromAPI(r mount.Mount) (Mount, error) {
 	}
 	if r.Type != mount.TypeTmpfs && r.TmpfsOptions != nil {
 		return Mount{}, errdefs.New(errdefs.Invalid, "field TmpfsOptions must not be specified")
+	}
+	if r.Type != mount.TypeVolume && r.VolumeOptions != nil {
+		return Mount{}, errdefs.New(errdefs.Invalid, "field VolumeOptions must not be specified")
 	}
 	switch r.Type {
 	case mount.TypeBind:
@@ -199,7 +290,13 @@ func fromAPI(r mount.Mount) (Mount, error) {
 		}
 		return m, m.apiTmpfs(r.TmpfsOptions)
 	case mount.TypeVolume:
-		return Mount{}, noVolumes("volume " + r.Source)
+		m.Volume, m.Anonymous = r.Source, r.Source == ""
+		if r.Source != "" {
+			if err := checkVolumeName(r.Source); err != nil {
+				return Mount{}, err
+			}
+		}
+		return m, m.apiVolume(r.VolumeOptions)
 	default:
 		return Mount{}, errdefs.New(errdefs.Invalid, "mount type unknown")
 	}
@@ -223,89 +320,30 @@ func (m *Mount) apiBind(o *mount.BindOptions) error {
 	return m.checkPropagation()
 }
 
-func (m *Mount) apiTmpfs(o *mount.TmpfsOptions) error {
-	m.Tmpfs = []string{"noexec", "nosuid", "nodev"}
+func (m *Mount) apiVolume(o *mount.VolumeOptions) error {
+	m.RecursiveReadOnly = m.ReadOnly
 	if o == nil {
 		return nil
 	}
-	if o.SizeBytes < 0 || o.Mode > 0o7777 {
-		return errdefs.New(errdefs.Invalid, "invalid size or mode of a tmpfs")
+	m.NoCopy, m.Make.Labels = o.NoCopy, o.Labels
+	if d := o.DriverConfig; d != nil {
+		m.Make.Driver, m.Make.Options = d.Name, d.Options
 	}
-	if o.Mode != 0 {
-		m.Tmpfs = append(m.Tmpfs, "mode="+strconv.FormatUint(uint64(o.Mode), 8))
-	}
-	if o.SizeBytes > 0 {
-		m.Tmpfs = append(m.Tmpfs, "size="+strconv.FormatInt(o.SizeBytes, 10))
-	}
-	for _, opt := range o.Options {
-		if err := m.tmpfsOption(strings.Join(opt, "=")); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func parseTmpfs(target, options string) (Mount, error) {
-	if err := checkTarget(target); err != nil {
-		return Mount{}, err
-	}
-	m := Mount{Type: mount.TypeTmpfs, Target: path.Clean(target), Mode: options, Tmpfs: []string{"noexec", "nosuid", "nodev"}}
-	if options == "" {
-		return m, nil
-	}
-	for o := range strings.SplitSeq(options, ",") {
-		if err := m.tmpfsOption(o); err != nil {
-			return Mount{}, err
-		}
-	}
-	return m, nil
-}
-
-// tmpfsOption adds one option; a flag replaces its opposite.
-func (m *Mount) tmpfsOption(o string) error {
-	bad := errdefs.New(errdefs.Invalid, "invalid tmpfs option %q", o)
-	opposite := map[string]string{
-		"noexec": "exec", "exec": "noexec", "nosuid": "suid", "suid": "nosuid", "nodev": "dev", "dev": "nodev",
-		"ro": "rw", "rw": "ro", "sync": "async", "async": "sync", "noatime": "atime", "atime": "noatime",
-		"nodiratime": "diratime", "diratime": "nodiratime", "relatime": "norelatime", "norelatime": "relatime", "strictatime": "nostrictatime",
-	}
-	k, v, hasValue := strings.Cut(o, "=")
-	if anti, ok := opposite[o]; ok {
-		m.Tmpfs = slices.DeleteFunc(m.Tmpfs, func(x string) bool { return x == anti || x == o })
-		m.ReadOnly = o == "ro" || m.ReadOnly && o != "rw"
-		m.Tmpfs = append(m.Tmpfs, o)
+	if o.Subpath == "" {
 		return nil
 	}
-	if !hasValue {
-		return bad
+	if m.Volume == "" {
+		return errdefs.New(errdefs.Invalid, "must not set Subpath when using anonymous volumes")
 	}
-	switch k {
-	case "size":
-		if pc, ok := strings.CutSuffix(v, "%"); ok {
-			if n, err := strconv.ParseUint(pc, 10, 7); err != nil || n > 100 {
-				return bad
-			}
-		} else if n, err := units.RAMInBytes(v); err != nil || n < 0 {
-			return bad
-		} else {
-			v = strconv.FormatInt(n, 10)
-		}
-	case "mode":
-		if n, err := strconv.ParseUint(v, 8, 16); err != nil || n > 0o7777 {
-			return bad
-		}
-	case "uid", "gid":
-		if n, err := strconv.ParseUint(v, 10, 32); err != nil || n > 1<<31-1 {
-			return bad
-		}
-	case "nr_inodes", "nr_blocks":
-		if n, err := units.RAMInBytes(v); err != nil || n < 0 {
-			return bad
-		}
-	default:
-		return bad
+	return m.setSubpath(o.Subpath)
+}
+
+// setSubpath checks a path within a volume or an image. Where it leads is found
+// out at the start, by the kernel.
+func (m *Mount) setSubpath(p string) error {
+	if path.IsAbs(p) || !filepath.IsLocal(p) || strings.ContainsAny(p, "\x00\n") {
+		return errdefs.New(errdefs.Invalid, "invalid volume subpath %q: it must be a relative path within the volume", p)
 	}
-	m.Tmpfs = slices.DeleteFunc(m.Tmpfs, func(x string) bool { return strings.HasPrefix(x, k+"=") })
-	m.Tmpfs = append(m.Tmpfs, k+"="+v)
+	m.Subpath = path.Clean(p)
 	return nil
 }

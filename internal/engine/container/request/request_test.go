@@ -93,8 +93,9 @@ func TestParseBind(t *testing.T) {
 		"/a:/b:z,Z":    "invalid mode: z,Z",
 		"/a:/b:ro,":    "invalid mode: ro,",
 		"./a:/b":       "includes invalid characters for a local volume name",
-		"vol:/b":       "volumes are not there yet",
-		"/b":           "volumes are not there yet",
+		"vol:/b:slave": "invalid mode: slave",
+		"v/o:/b":       "includes invalid characters for a local volume name",
+		"b":            "invalid volume specification: 'b'",
 		"/a:/b:shared": "propagation shared is not there yet",
 		"/a\n:/b":      "invalid volume specification",
 		"/a:/b\x00":    "mount path must be absolute",
@@ -128,11 +129,71 @@ func TestTmpfs(t *testing.T) {
 	}
 }
 
+// TestVolumes reads volumes in each form that they are asked for in.
+func TestVolumes(t *testing.T) {
+	inherited := []Mount{
+		{Type: "volume", Volume: "first", Target: "/both", Make: VolumeOptions{Driver: "x"}},
+		Mount{Type: "bind", Source: "/host", Target: "/both", MakeSource: true}.Inherit(true),
+		Mount{Type: "volume", Volume: "hidden", Target: "/named"}.Inherit(false),
+	}
+	got, err := Mounts(&api.Config{Volumes: map[string]struct{}{"/image/../declared": {}, "/named": {}, "/tmp": {}}}, &api.HostConfig{
+		Binds: []string{"data:/named:ro,nocopy", "/anon"}, Tmpfs: map[string]string{"/tmp": ""},
+		Mounts: []mount.Mount{{Type: "volume", Source: "deep", Target: "/d/e", VolumeOptions: &mount.VolumeOptions{
+			Subpath: "a/./b", Labels: map[string]string{"k": "v"}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "x"}},
+		}}, {Type: "volume", Target: "/f"}},
+	}, inherited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Mount{
+		{Type: "volume", Volume: "data", Target: "/named", ReadOnly: true, RecursiveReadOnly: true, NoCopy: true, Mode: "ro,nocopy"},
+		{Type: "volume", Target: "/anon", Anonymous: true},
+		{Type: "volume", Target: "/f", Anonymous: true},
+		{Type: "tmpfs", Target: "/tmp", Tmpfs: []string{"noexec", "nosuid", "nodev"}},
+		{Type: "bind", Source: "/host", Target: "/both", MakeSource: true, ReadOnly: true, RecursiveReadOnly: true, NoCopy: true},
+		{Type: "volume", Target: "/declared", Anonymous: true},
+		{Type: "volume", Volume: "deep", Target: "/d/e", Subpath: "a/b", Make: VolumeOptions{Driver: "local", Options: map[string]string{"o": "x"}, Labels: map[string]string{"k": "v"}}},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	for want, m := range map[string]mount.Mount{
+		"field VolumeOptions must not be specified":                 {Type: "bind", Source: "/x", Target: "/y", VolumeOptions: &mount.VolumeOptions{}},
+		"field BindOptions must not be specified":                   {Type: "volume", Target: "/y", BindOptions: &mount.BindOptions{}},
+		"must not set Subpath when using anonymous volumes":         {Type: "volume", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "x"}},
+		"invalid volume subpath \"../x\"":                           {Type: "volume", Source: "vv", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}},
+		"invalid volume subpath \"/x\"":                             {Type: "volume", Source: "vv", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "/x"}},
+		"includes invalid characters for a local volume name":       {Type: "volume", Source: "/x", Target: "/y"},
+		"invalid mount config for type \"cluster\": mount type unk": {Type: "cluster", Source: "x", Target: "/y"},
+	} {
+		_, err := Mounts(&api.Config{}, &api.HostConfig{Mounts: []mount.Mount{m}}, nil)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v\nwant  %s", err, want)
+		}
+	}
+}
+
+func TestParseVolumesFrom(t *testing.T) {
+	for s, want := range map[string]struct {
+		name string
+		ro   bool
+	}{"box": {"box", false}, "box:ro": {"box", true}, "box:rw,z": {"box", false}} {
+		if name, ro, err := ParseVolumesFrom(s); err != nil || name != want.name || ro != want.ro {
+			t.Errorf("%s: %s %v %v", s, name, ro, err)
+		}
+	}
+	for _, s := range []string{"", ":ro", "box:rx", "box:ro,rw", "box:nocopy", "box:rslave"} {
+		if name, _, err := ParseVolumesFrom(s); err == nil {
+			t.Errorf("%q is %s", s, name)
+		}
+	}
+}
+
 func TestMountsSorted(t *testing.T) {
-	ms, err := Mounts(&api.HostConfig{
+	ms, err := Mounts(&api.Config{}, &api.HostConfig{
 		Binds: []string{"/x:/a/b/c", "/y:/a"}, Tmpfs: map[string]string{"/a/b": ""},
 		Mounts: []mount.Mount{{Type: "bind", Source: "/z", Target: "/a/d", ReadOnly: true, BindOptions: &mount.BindOptions{ReadOnlyNonRecursive: true}}},
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +207,7 @@ func TestMountsSorted(t *testing.T) {
 	if ms[1].RecursiveReadOnly {
 		t.Error("recursive though it was not to be")
 	}
-	if _, err := Mounts(&api.HostConfig{Binds: []string{"/x:/a", "/y:/a/"}}); err == nil || err.Error() != "Duplicate mount point: /a" {
+	if _, err := Mounts(&api.Config{}, &api.HostConfig{Binds: []string{"/x:/a", "/y:/a/"}}, nil); err == nil || err.Error() != "Duplicate mount point: /a" {
 		t.Errorf("twice the same target: %v", err)
 	}
 }
@@ -252,7 +313,8 @@ func TestCheck(t *testing.T) {
 			h.Devices = []api.DeviceMapping{{PathOnHost: "/dev/x", PathInContainer: "/dev/x", CgroupPermissions: "rwx"}}
 		},
 		"invalid device cgroup rule format":      func(_ *api.Config, h *api.HostConfig) { h.DeviceCgroupRules = []string{"c 1:2:3 r"} },
-		"--volumes-from is not there yet":        func(_ *api.Config, h *api.HostConfig) { h.VolumesFrom = []string{"x"} },
+		"malformed volumes-from specification":   func(_ *api.Config, h *api.HostConfig) { h.VolumesFrom = []string{":ro"} },
+		"invalid mode for volumes-from: nocopy":  func(_ *api.Config, h *api.HostConfig) { h.VolumesFrom = []string{"x:nocopy"} },
 		"invalid cgroup parent":                  func(_ *api.Config, h *api.HostConfig) { h.CgroupParent = "../../x" },
 		"invalid masked or read-only path \"x\"": func(_ *api.Config, h *api.HostConfig) { h.MaskedPaths = []string{"x"} },
 	} {
@@ -303,7 +365,7 @@ func FuzzParseBind(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		m, err := ParseBind(s)
-		if err == nil && (!strings.HasPrefix(m.Source, "/") || !strings.HasPrefix(m.Target, "/") || m.Target == "/" || strings.ContainsAny(m.Source+m.Target, "\x00\n")) {
+		if err == nil && (m.Type == "bind" && !strings.HasPrefix(m.Source, "/") || m.Type == "volume" && m.Source != "" || !strings.HasPrefix(m.Target, "/") || m.Target == "/" || strings.ContainsAny(m.Source+m.Target, "\x00\n")) {
 			t.Errorf("%q became %+v", s, m)
 		}
 	})
