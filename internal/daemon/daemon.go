@@ -101,7 +101,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 
 	volumes, err := newVolumes(o, durable, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	// Networks. Without the rights to make them, containers have none.
