@@ -16,6 +16,10 @@ const (
 	// LedgerPath answers, to a GET, whose every byte below the data root is: a
 	// Ledger.
 	LedgerPath = "/lade/ledger"
+	// CheckPath reads, on a POST, all that is on disk and compares it with its
+	// digests: the answer is a CheckReport. With the query parameter repair it
+	// mends what it can.
+	CheckPath = "/lade/check"
 )
 
 // Ledger is what lies below the data root, and whose it is.
@@ -25,6 +29,23 @@ type Ledger struct {
 	Lines []LedgerLine
 	Files int64
 	Bytes int64 // of allocated blocks
+}
+
+// CheckReport is what a check has found.
+type CheckReport struct {
+	Blobs, Layers int
+	Bytes         int64 // that were read
+	Problems      []Problem
+}
+
+// Problem is one thing that is wrong.
+type Problem struct {
+	Kind     string   // such as damaged blob, missing layer, unowned
+	Object   string   // a digest or a path
+	Detail   string   // what is wrong with it
+	Users    []string `json:",omitempty"` // images and containers that need it
+	Repaired bool
+	Repair   string `json:",omitempty"` // what was done, or why nothing could be
 }
 
 // LedgerLine is what one owner has of one kind.

@@ -17,6 +17,11 @@ func (c *Client) DiskUsage(ctx context.Context) (system.DiskUsage, error) {
 	return get[system.DiskUsage](ctx, c, call{method: http.MethodGet, path: "/v1.53/system/df", query: url.Values{"verbose": {"1"}}})
 }
 
+// Check has the engine read all that is on disk, and with repair mend what it can.
+func (c *Client) Check(ctx context.Context, repair bool) (api.CheckReport, error) {
+	return get[api.CheckReport](ctx, c, call{method: http.MethodPost, path: api.CheckPath, query: truth(map[string]bool{"repair": repair})})
+}
+
 // Ledger returns whose every byte below the data root is.
 func (c *Client) Ledger(ctx context.Context) (api.Ledger, error) {
 	return get[api.Ledger](ctx, c, call{method: http.MethodGet, path: api.LedgerPath})

@@ -136,7 +136,8 @@ func entries() []entry {
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
 		{"system", groups, func(env *command.Env) *cobra.Command {
-			return group("system", "Manage Lade", disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewUpgrade(env))
+			return group("system", "Manage Lade",
+				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewUpgrade(env))
 		}},
 		{"volume", groups, func(env *command.Env) *cobra.Command { return group("volume", "Manage volumes", volumes(env)...) }},
 		{"create", "", container.NewCreate},

@@ -142,10 +142,11 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if err != nil {
 		return nil, err
 	}
+	disk := newDisk(o, images, containers, volumes)
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Registries: images.registries,
-		System: sys, Disk: newDisk(o, images, containers, volumes), Prune: prune.New(prunable{containers}), Volumes: volumes,
+		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
 		Log: log,
 	}
 	if bridge != nil {

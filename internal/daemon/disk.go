@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 
 	containerapi "github.com/moby/moby/api/types/container"
 	imageapi "github.com/moby/moby/api/types/image"
 
+	"lade/internal/engine/check"
 	"lade/internal/engine/container"
 	"lade/internal/engine/disk"
 	"lade/internal/engine/image"
@@ -21,6 +23,11 @@ func newDisk(o Options, images *images, containers *container.Service, volumes *
 			return containers.List(ctx, container.ListOptions{All: true})
 		},
 	})
+}
+
+// newCheck connects what a check reads.
+func newCheck(i *images, d *disk.Service, log *slog.Logger) *check.Service {
+	return check.New(check.Config{Images: i.store, Content: i.blobs, Layers: i.layers, Transfer: i.moves, Ledger: d.Ledger, Log: log})
 }
 
 // diskImages tells package disk of images.

@@ -23,6 +23,7 @@ import (
 type images struct {
 	*image.Service
 	registries *registry.Service
+	moves      *transfer.Transfer
 	store      *imagestore.Store
 	layers     *snapshot.Store
 	blobs      *content.Store
@@ -49,7 +50,7 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	i.Service = image.New(image.Config{
 		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log, Transfer: moves,
 	})
-	i.registries = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote})
+	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote}), moves
 	return i, nil
 }
 

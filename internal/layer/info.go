@@ -3,6 +3,7 @@ package layer
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -69,7 +70,10 @@ func (i Info) encode(b []byte) error {
 // that it is none of ours, or damaged.
 func ReadInfo(r io.ReaderAt) (Info, error) {
 	b := make([]byte, superOffset)
-	if _, err := r.ReadAt(b, 0); err != nil {
+	switch _, err := r.ReadAt(b, 0); {
+	case errors.Is(err, io.EOF):
+		return Info{}, errdefs.New(errdefs.DataLoss, "read layer's record: the file is too short")
+	case err != nil:
 		return Info{}, fmt.Errorf("read layer's record: %w", err)
 	}
 	info, err := parseInfo(b)

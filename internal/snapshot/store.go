@@ -300,12 +300,7 @@ func (s *Store) Verify(diffID digest.Digest) error {
 	if err != nil || l.Kind != mount.EROFS {
 		return err
 	}
-	f, err := os.Open(l.Path)
-	if err != nil {
-		return fmt.Errorf("verify layer %s: %w", diffID, err)
-	}
-	defer f.Close()
-	if err := l.info.Verify(f); err != nil {
+	if err := verifyFile(l); err != nil {
 		return fmt.Errorf("layer %s: %w", diffID, err)
 	}
 	return nil

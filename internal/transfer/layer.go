@@ -76,6 +76,10 @@ func (t *Transfer) unpackBlob(ctx context.Context, l layer, rep *reporter) error
 // unpack reads a packed layer and makes the layer of it. Inflating goes on in
 // one goroutine, hashing and writing in another.
 func (t *Transfer) unpack(ctx context.Context, l layer, packed io.Reader, note func(int64)) error {
+	return t.unpackInto(ctx, l, packed, note, t.Layers.Unpack)
+}
+
+func (t *Transfer) unpackInto(ctx context.Context, l layer, packed io.Reader, note func(int64), into func(context.Context, digest.Digest, io.Reader) error) error {
 	in := &counter{r: packed}
 	z, _, err := decompress(in)
 	if err != nil {
@@ -89,7 +93,7 @@ func (t *Transfer) unpack(ctx context.Context, l layer, packed io.Reader, note f
 		return n, err
 	}))
 	defer stop()
-	return t.Layers.Unpack(ctx, l.diffID, tar)
+	return into(ctx, l.diffID, tar)
 }
 
 type readerFunc func([]byte) (int, error)

@@ -82,6 +82,8 @@ func records(name string) ledger.Owner {
 	switch name {
 	case "lade.db", "engine-id":
 		return ledger.Owner{Kind: ledger.Record}
+	case "lost+found": // the file system's own, where the data root is one
+		return ledger.Owner{Kind: ledger.Directory}
 	}
 	return ledger.Owner{}
 }

@@ -28,8 +28,17 @@ type Prune interface {
 	Containers(ctx context.Context, filters map[string][]string) (containerapi.PruneReport, error)
 }
 
+// Check reads all that is on disk, and mends it. Its method is that of
+// check.Service.
+type Check interface {
+	Check(ctx context.Context, repair bool) (api.CheckReport, error)
+}
+
 func (h *Handler) diskRoutes() []route {
 	var rs []route
+	if h.s.Check != nil {
+		rs = append(rs, route{http.MethodPost, api.CheckPath, h.check})
+	}
 	if h.s.Disk != nil {
 		rs = append(rs, route{http.MethodGet, "/system/df", h.diskUsage}, route{http.MethodGet, api.LedgerPath, h.ledger})
 	}
@@ -37,6 +46,14 @@ func (h *Handler) diskRoutes() []route {
 		rs = append(rs, route{http.MethodPost, "/containers/prune", h.pruneContainers})
 	}
 	return rs
+}
+
+func (h *Handler) check(c *call) error {
+	report, err := h.s.Check.Check(c.Context(), c.boolean("repair"))
+	if err != nil {
+		return err
+	}
+	return c.reply(report)
 }
 
 func (h *Handler) pruneContainers(c *call) error {

@@ -26,6 +26,7 @@ type Services struct {
 	Disk       Disk
 	Prune      Prune
 	Volumes    Volumes
+	Check      Check
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
