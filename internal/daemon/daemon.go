@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"syscall"
 
 	"lade/internal/atomicfile"
+	"lade/internal/daemon/handover"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/launch"
@@ -35,56 +37,66 @@ import (
 	"lade/internal/snapshot"
 )
 
+// ground is what an engine stands on: the machine, and its state, which is its
+// alone.
+type ground struct {
+	host          hostfacts.Host
+	programs      programs
+	passed        net.Listener    // from systemd; or nil
+	taken         *handover.Taken // from the engine before this one; or nil
+	durable, boot *metadata.DB
+}
+
+// take takes an engine's ground. What open is given is to be closed with it.
+func take(o Options, log *slog.Logger, open *closers) (g ground, err error) {
+	if g.passed, err = activated(); err != nil { // before a descriptor of ours can have its number
+		return g, err
+	}
+	// What is wrong with the machine or the programs beside this one is to show
+	// before another engine gives way.
+	if g.host, err = hostfacts.Detect(); err != nil {
+		return g, fmt.Errorf("look at the machine: %w", err)
+	}
+	if g.programs, err = findPrograms(o.Runtime); err != nil {
+		return g, err
+	}
+	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
+	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return g, fmt.Errorf("make the engine's directories: %w", err)
+		}
+	}
+	if g.taken, err = follow(o, log); err != nil {
+		return g, err
+	}
+	if g.taken != nil {
+		open.add(g.taken)
+	}
+	lock, err := takeLock(filepath.Join(o.StateDir, "laded.lock"), g.taken != nil)
+	if err != nil {
+		return g, err
+	}
+	open.add(lock)
+	if g.durable, err = metadata.Open(filepath.Join(o.DataRoot, "lade.db"), metadata.Options{}); err != nil {
+		return g, err
+	}
+	open.add(g.durable)
+	if g.boot, err = metadata.Open(filepath.Join(o.StateDir, "boot.db"), metadata.Options{Boot: true}); err != nil {
+		return g, err
+	}
+	open.add(g.boot)
+	return g, nil
+}
+
 // run runs an engine until ctx ends, or another follows: then it returns that
 // one, with all state on disk and let go of. ready is called once the engine answers.
 func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *follower, err error) {
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
-
-	passed, err := activated() // before a descriptor of ours can have its number
+	g, err := take(o, log, &open)
 	if err != nil {
 		return nil, err
 	}
-	// Facts of the machine, and the programs beside this one: what is wrong with
-	// them is to show before another engine gives way.
-	host, err := hostfacts.Detect()
-	if err != nil {
-		return nil, fmt.Errorf("look at the machine: %w", err)
-	}
-	programs, err := findPrograms(o.Runtime)
-	if err != nil {
-		return nil, err
-	}
-
-	// What belongs to this engine alone.
-	syscall.Umask(0o022) // directories that -v makes are for others too; ours say their mode
-	for _, dir := range []string{o.DataRoot, o.StateDir, filepath.Join(o.StateDir, "containers"), filepath.Join(o.StateDir, "runtime"), filepath.Join(o.StateDir, "view")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("make the engine's directories: %w", err)
-		}
-	}
-	taken, err := follow(o, log)
-	if err != nil {
-		return nil, err
-	}
-	if taken != nil {
-		defer taken.Close()
-	}
-	lock, err := takeLock(filepath.Join(o.StateDir, "laded.lock"), taken != nil)
-	if err != nil {
-		return nil, err
-	}
-	open.add(lock)
-	durable, err := metadata.Open(filepath.Join(o.DataRoot, "lade.db"), metadata.Options{})
-	if err != nil {
-		return nil, err
-	}
-	open.add(durable)
-	boot, err := metadata.Open(filepath.Join(o.StateDir, "boot.db"), metadata.Options{Boot: true})
-	if err != nil {
-		return nil, err
-	}
-	open.add(boot)
 
 	// Images.
 	shared := new(mount.Pool)
@@ -93,19 +105,19 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if err != nil {
 		return nil, err
 	}
-	images, err := newImages(o, programs.toolbox, durable, layers, log)
+	images, err := newImages(o, g.programs.toolbox, g.durable, layers, log)
 	if err != nil {
 		return nil, err
 	}
 	open.add(images.store)
 
-	volumes, err := newVolumes(o, durable, log)
+	volumes, err := newVolumes(o, g.durable, log)
 	if err != nil {
 		return nil, err
 	}
 
 	// Networks. Without the rights to make them, containers have none.
-	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: boot, Log: log})
+	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: g.boot, Log: log})
 	if err != nil {
 		log.Warn("containers have no networks", "err", err)
 		bridge = nil
@@ -117,10 +129,10 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	containers, err := container.New(container.Config{
 		Config: launch.Config{
 			Paths:     launch.Paths{DataDir: o.DataRoot, StateDir: o.StateDir},
-			Snapshots: layers, Shims: shims{programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
-			Runtimes: programs.runtimes, Init: programs.init, Host: host, Log: log,
+			Snapshots: layers, Shims: shims{g.programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
+			Runtimes: g.programs.runtimes, Init: g.programs.init, Host: g.host, Log: log,
 		},
-		Volumes: containerVolumes{volumes}, Durable: durable, Boot: boot, Images: images,
+		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images,
 	})
 	if err != nil {
 		return nil, err
@@ -138,7 +150,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 	images.sweep(ctx)
 
-	sys, err := newSystem(o, host, programs, images, containers)
+	sys, err := newSystem(o, g.host, g.programs, images, containers)
 	if err != nil {
 		return nil, err
 	}
@@ -152,7 +164,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if bridge != nil {
 		services.Networks = bridge
 	}
-	f := front{at: socket{o.Host, passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: taken, log: log}
+	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log}
 	return f.serve(ctx, ready)
 }
 

@@ -110,7 +110,7 @@ func (f *front) serve(ctx context.Context, ready func()) (*follower, error) {
 	defer cancel()
 	if next != nil {
 		_ = listener.Close()
-		<-served // the server knows of a connection only some time after it accepted it
+		_ = <-served // the server knows of a connection only some time after it accepted it
 		f.handler.Leave(next.Answer)
 		_ = conns.Drain(over, server, silence)
 	} else {

@@ -291,7 +291,7 @@ func Ask(path, program, root string) (*Taken, error) {
 		err = errors.New("it gave no socket")
 	}
 	if err != nil {
-		t.Close()
+		_ = t.Close()
 		return nil, fmt.Errorf("follow the engine at %s: %w", path, err)
 	}
 	return t, nil
@@ -326,12 +326,13 @@ func (t *Taken) Serving() error { return t.link.send(message{Type: serving}, nil
 
 // Close lets go of what was given and ends the conversation. The answers are
 // not broken off here if they were set to nil.
-func (t *Taken) Close() {
-	_ = t.link.conn.Close()
+func (t *Taken) Close() error {
+	err := t.link.conn.Close()
 	if t.Listener != nil {
-		_ = t.Listener.Close()
+		err = errors.Join(err, t.Listener.Close())
 	}
 	for _, a := range t.Answers {
-		_ = a.Conn.Close()
+		err = errors.Join(err, a.Conn.Close())
 	}
+	return err
 }

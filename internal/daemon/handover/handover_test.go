@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,17 +53,17 @@ func TestHandover(t *testing.T) {
 		if s.PID != os.Getpid() || s.Program != "laded 2" || s.Root != "/data" {
 			t.Errorf("asked by %+v", s)
 		}
-		errs <- errors.Join(s.Listener(open(t, "socket"), "/name"), s.Answer("GET", "/logs", conn), s.All(), s.Await(context.Background()), s.Close())
+		errs <- errors.Join(s.Listener(open(t, "socket"), "/name"), s.Answer(http.MethodGet, "/logs", conn), s.All(), s.Await(context.Background()), s.Close())
 	}()
 	taken, err := Ask(path, "laded 2", "/data")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer func() { _ = taken.Close() }()
 	if text, err := io.ReadAll(taken.Listener); string(text) != "socket" || err != nil || taken.Path != "/name" {
 		t.Errorf("listener %q %q, %v", text, taken.Path, err)
 	}
-	if len(taken.Answers) != 1 || taken.Answers[0].Method != "GET" || taken.Answers[0].Target != "/logs" {
+	if len(taken.Answers) != 1 || taken.Answers[0].Method != http.MethodGet || taken.Answers[0].Target != "/logs" {
 		t.Fatalf("answers %+v", taken.Answers)
 	}
 	if _, err := taken.Answers[0].Conn.Write([]byte("hello")); err != nil {
@@ -110,7 +111,7 @@ func TestFollowerIsGone(t *testing.T) {
 	o, path := offer(t)
 	go func() {
 		if taken, err := Ask(path, "laded", "/"); err == nil {
-			taken.Close()
+			_ = taken.Close()
 		}
 	}()
 	s := <-o.Asked()

@@ -75,7 +75,7 @@ func endedSince(since string, st record.State) bool {
 		return false
 	}
 	// A run that was over then, and one that goes on now: the first since.
-	return !(strings.HasSuffix(since, ".false") && st.Alive())
+	return strings.HasSuffix(since, ".true") || !st.Alive()
 }
 
 func answer(st record.State) api.WaitResponse {

@@ -78,6 +78,7 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	body := bufio.NewReader(resp.Body)
 	var got strings.Builder
 	more := func(n int64) {
@@ -161,14 +162,16 @@ func TestLeaveWait(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); string(body) != `{"StatusCode":3}`+"\n" || err != nil {
 		t.Errorf("body %q, %v", body, err)
 	}
-	resp, err = http.ReadResponse(bufio.NewReader(old), nil)
+	broken, err := http.ReadResponse(bufio.NewReader(old), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if body, _ := io.ReadAll(resp.Body); len(body) > 0 {
+	defer broken.Body.Close()
+	if body, _ := io.ReadAll(broken.Body); len(body) > 0 {
 		t.Errorf("a client of HTTP/1.0 got %q", body)
 	}
 }
