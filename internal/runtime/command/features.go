@@ -26,13 +26,13 @@ func (a *app) features(context.Context, []string) error {
 			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities: caps,
 			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
-			Apparmor:     &features.Apparmor{Enabled: &no},
-			Selinux:      &features.Selinux{Enabled: &no},
+			Apparmor:     &features.Apparmor{Enabled: &yes},
+			Selinux:      &features.Selinux{Enabled: &yes},
 			Seccomp: &features.Seccomp{
 				Enabled: &yes, Actions: words(seccomp.Actions()), Operators: words(seccomp.Operators()), Archs: words(seccomp.Architectures()),
 				KnownFlags: words(seccomp.Flags()), SupportedFlags: words(seccomp.Flags()),
 			},
-			IntelRdt:     &features.IntelRdt{Enabled: &no},
+			IntelRdt:     &features.IntelRdt{Enabled: &yes, Schemata: &yes, Monitoring: &yes},
 			MemoryPolicy: &features.MemoryPolicy{Modes: words(scheduling.MemoryModes()), Flags: words(scheduling.MemoryFlags())},
 			NetDevices:   &features.NetDevices{Enabled: &yes},
 			MountExtensions: &features.MountExtensions{

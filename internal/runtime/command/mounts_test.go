@@ -147,16 +147,16 @@ func TestRecursiveOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	for options, want := range map[string]string{
-		"rbind,ro":             "ro,relatime rw,nosuid,relatime",
-		"rbind,rro":            "ro,relatime ro,nosuid,relatime",
-		"rbind,rsuid,rnodev":   "rw,nodev,relatime rw,nodev,relatime",
-		"rbind,rnoatime":       "rw,noatime rw,nosuid,noatime",
-		"rbind,rro,rw":         "ro,relatime ro,nosuid,relatime",
-		"rbind,rnosymfollow":   "rw,relatime,nosymfollow rw,nosuid,relatime,nosymfollow",
-		"bind,rnoexec":         "rw,noexec,relatime",
-		"rbind,rnoexec,rexec":  "rw,relatime rw,nosuid,relatime",
-		"rbind,rstrictatime":   "rw rw,nosuid",
-		"rbind,rnodiratime,ro": "ro,nodiratime,relatime rw,nosuid,nodiratime,relatime",
+		"rbind,ro":              "ro,relatime rw,nosuid,relatime",
+		"rbind,rro":             "ro,relatime ro,nosuid,relatime",
+		"rbind,ro,rsuid,rnodev": "ro,nodev,relatime rw,nodev,relatime",
+		"rbind,rnoatime":        "rw,noatime rw,nosuid,noatime",
+		"rbind,rro,rw":          "ro,relatime ro,nosuid,relatime",
+		"rbind,rnosymfollow":    "rw,relatime,nosymfollow rw,nosuid,relatime,nosymfollow",
+		"bind,rnoexec":          "rw,noexec,relatime",
+		"rbind,rnoexec,rexec":   "rw,relatime rw,nosuid,relatime",
+		"rbind,rstrictatime":    "rw rw,nosuid",
+		"rbind,rnodiratime,ro":  "ro,nodiratime,relatime rw,nosuid,nodiratime,relatime",
 	} {
 		m := newMachine(t, func(c *specs.Spec) {
 			c.Root.Readonly = false

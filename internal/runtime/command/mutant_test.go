@@ -33,6 +33,9 @@ func mutated(ctx context.Context) context.Context {
 			m = r.mutation
 		}
 	}
+	if dir := os.Getenv(fakeIn); dir != "" {
+		m = faked(dir)
+	}
 	return container.WithMutation(ctx, paused(m))
 }
 

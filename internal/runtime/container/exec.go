@@ -123,7 +123,7 @@ func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 		return nil, err
 	}
 	b.Config.Process = proc
-	facts, err := processFacts(proc)
+	facts, err := processFacts(proc, "")
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,11 @@ import (
 
 // gather collects what the planner must know about this machine.
 func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
-	f, err := processFacts(b.Config.Process)
+	mountLabel := ""
+	if b.Config.Linux != nil {
+		mountLabel = b.Config.Linux.MountLabel
+	}
+	f, err := processFacts(b.Config.Process, mountLabel)
 	if err != nil {
 		return f, err
 	}
@@ -40,6 +44,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
 	f.Nested = nested()
+	f.Resctrl = resctrl(b.Config)
 	if p := b.Config.Process; p != nil && b.Rootfs != "" && plan.Homeless(p.Env) {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}
@@ -47,12 +52,13 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 }
 
 // processFacts collects what concerns a process alone.
-func processFacts(p *specs.Process) (plan.Facts, error) {
+func processFacts(p *specs.Process, mountLabel string) (plan.Facts, error) {
 	var f plan.Facts
 	var err error
 	if f.Caps, f.LastCap, err = capabilities(); err != nil {
 		return f, err
 	}
+	f.AppArmor, f.SELinux = labels(p, mountLabel)
 	if p == nil || len(p.Rlimits) == 0 {
 		return f, nil
 	}
@@ -67,6 +73,20 @@ func processFacts(p *specs.Process) (plan.Facts, error) {
 		}
 	}
 	return f, nil
+}
+
+// labels tells which of AppArmor and SELinux the kernel enforces, where a label
+// asks for one.
+func labels(p *specs.Process, mountLabel string) (apparmor, selinux bool) {
+	if p != nil && p.ApparmorProfile != "" {
+		b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+		apparmor = err == nil && strings.HasPrefix(string(b), "Y")
+	}
+	if p != nil && p.SelinuxLabel != "" || mountLabel != "" {
+		var s unix.Statfs_t
+		selinux = unix.Statfs("/sys/fs/selinux", &s) == nil && s.Type == unix.SELINUX_MAGIC
+	}
+	return apparmor, selinux
 }
 
 // capabilities returns what this thread is permitted, and the highest

@@ -90,16 +90,19 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 		_ = unix.Close(fd)
 	}
 	if err != nil {
-		return nil, errors.Join(err, discard(ctx, dir, facts.Cgroup.Group))
+		return nil, errors.Join(err, discard(ctx, dir, facts.Cgroup.Group, m.record))
 	}
 	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket, wait: o.Wait, goOn: goOn, dir: dir, record: m.record, bundle: b}, nil
 }
 
 // discard removes what is left of a container that did not come about.
-func discard(ctx context.Context, dir *state.Dir, g cgroup.Group) error {
+func discard(ctx context.Context, dir *state.Dir, g cgroup.Group, rec *state.Record) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	_ = g.Remove(ctx)
+	if rec != nil {
+		_ = leaveResctrl(rec)
+	}
 	return dir.Remove()
 }
 
@@ -128,7 +131,7 @@ func (p *Process) Executed(ctx context.Context) error {
 	if err != nil {
 		p.Child.Kill()
 		if p.dir != nil {
-			err = errors.Join(err, discard(ctx, p.dir, p.record.Cgroup))
+			err = errors.Join(err, discard(ctx, p.dir, p.record.Cgroup, p.record))
 		}
 	}
 	if p.dir != nil {
@@ -160,6 +163,9 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 	facts, err := gather(o.ID, b)
 	if err != nil {
 		return nil, nil, facts, err
+	}
+	if mutant.Facts != nil {
+		mutant.Facts(&facts)
 	}
 	prog, err := plan.Start(plan.Input{
 		ID: o.ID, Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
@@ -268,7 +274,7 @@ func (m *maker) recordIntent() error {
 	m.record = &state.Record{
 		OCIVersion: c.Version, ID: m.o.ID, Bundle: m.bundle.Dir, Rootfs: m.bundle.Rootfs,
 		Created: time.Now().UTC(), Annotations: c.Annotations, Owner: os.Geteuid(), Cgroup: m.facts.Cgroup.Group,
-		PIDNS: hasPIDNamespace(c),
+		PIDNS: hasPIDNamespace(c), Resctrl: resctrlGroups(m.facts.Resctrl, m.o.ID, c),
 	}
 	return m.dir.Save(m.record)
 }

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 
+	"lade/internal/runtime/plan"
 	"lade/internal/runtime/program"
 )
 
@@ -13,6 +14,8 @@ type Mutation struct {
 	Unchecked bool
 	// Unsealed leaves the executor's image writable.
 	Unsealed bool
+	// Facts, if set, changes what is known of the machine.
+	Facts func(*plan.Facts)
 	// Program, if set, changes the program before it is carried out.
 	Program func(*program.Program)
 }

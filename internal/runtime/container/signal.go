@@ -200,6 +200,9 @@ func destroy(ctx context.Context, dir *state.Dir, rec *state.Record) error {
 			return err
 		}
 	}
+	if err := leaveResctrl(rec); err != nil {
+		return err
+	}
 	var errs []error
 	if rec.PID != 0 {
 		errs = poststop(ctx, rec)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -83,6 +84,8 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, writeFile(s.Args[0].S, s.Args[1].S)
 	case "write_proc":
 		return 0, writeFile(fmt.Sprintf("/proc/%d/%s", r.child.PID, s.Args[0].S), s.Args[1].S)
+	case "write_pid":
+		return 0, writeFile(s.Args[0].S, strconv.Itoa(r.child.PID))
 	case "mkdir":
 		return 0, unix.Mkdir(s.Args[0].S, uint32(s.Args[1].N))
 	case "await":

@@ -148,7 +148,7 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: label, Say: "make the device " + name,
 	}
 	if strings.HasPrefix(label, "linux.devices") {
-		make.Else = sameDevice(name, dir, base, mode, major, minor)
+		make.Else = sameDevice(name, dir, mode, dev)
 	}
 	b.add(make)
 	if dir == placeFD {
@@ -158,8 +158,10 @@ func (b *builder) device(name string, mode uint32, dev int, label string) {
 
 // sameDevice verifies that what is there already is the device that was to be
 // made.
-func sameDevice(name string, dir program.Slot, base string, mode, major, minor uint32) []program.Step {
+func sameDevice(name string, dir program.Slot, mode uint32, dev int) []program.Step {
 	const node program.Slot = "node"
+	base := path.Base(name)
+	rdev := uint64(unix.Major(uint64(dev))) | uint64(unix.Minor(uint64(dev)))<<32
 	other := "make the device " + name + ": there is something else in the root"
 	return []program.Step{
 		step.Say(step.Openat2(dir, base, step.PathOnly|unix.O_NOFOLLOW, step.InRoot, node), other),
@@ -167,7 +169,7 @@ func sameDevice(name string, dir program.Slot, base string, mode, major, minor u
 			program.FD(node), program.String(""), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags), program.Flags(unix.STATX_TYPE, step.StatFlags), program.Buffer("stat", 256),
 		}},
 		{Call: "check", Args: program.CheckField("stat", 28, unix.S_IFMT, uint64(mode&unix.S_IFMT), uint64(syscall.EEXIST)), Say: other},
-		{Call: "check", Args: program.CheckField("stat", 128, ^uint64(0), uint64(major)|uint64(minor)<<32, uint64(syscall.EEXIST)), Say: other},
+		{Call: "check", Args: program.CheckField("stat", 128, ^uint64(0), rdev, uint64(syscall.EEXIST)), Say: other},
 		step.Close(node),
 	}
 }

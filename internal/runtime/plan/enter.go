@@ -44,6 +44,7 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 		return nil, err
 	}
 	b.meet()
+	b.openLabels()
 	b.enterNamespaces()
 	if b.proc.Terminal {
 		b.add(program.Step{Call: "openat", Yield: rootFD, Args: []program.Arg{program.CWD(), program.String("/"), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0)}})

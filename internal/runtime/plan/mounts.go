@@ -191,7 +191,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 	if late {
 		attr &^= unix.MOUNT_ATTR_RDONLY // something is yet to be done in it
 	}
-	data := o.Data
+	data := b.mountData(m.Type, o.Data)
 	if o.Readonly && !slices.Contains([]string{"tmpfs", "proc", "sysfs", "devpts", "mqueue"}, m.Type) {
 		data = append(slices.Clone(data), "ro") // a device must not even be opened for writing
 	}
@@ -235,6 +235,7 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 // child is in, which was resolved inside the root.
 func (b *builder) classic(i int, m *specs.Mount, o mountopt.Options, source string) {
 	label := step.Field("mounts", i) + ": " + m.Destination
+	o.Data = b.mountData(m.Type, o.Data)
 	flags, data := o.Flags()
 	if slices.Contains(m.Options, "iversion") {
 		flags |= unix.MS_I_VERSION

@@ -60,7 +60,7 @@ func (b *builder) namespaces() error {
 	}
 	b.newMount = b.newNS&unix.CLONE_NEWNS != 0
 	b.userNS = (b.newNS&unix.CLONE_NEWUSER != 0) || b.joins[unix.CLONE_NEWUSER] != ""
-	if err := b.unsupported(); err != nil {
+	if err := b.checkLabels(); err != nil {
 		return err
 	}
 	if b.entering {
@@ -74,12 +74,14 @@ func (b *builder) namespaces() error {
 		return errdefs.New(errdefs.Invalid, "user namespaces enabled, but no uid/gid mappings found (linux.uidMappings, linux.gidMappings)")
 	case !b.userNS && len(l.UIDMappings)+len(l.GIDMappings) > 0:
 		return errdefs.New(errdefs.Invalid, "user namespace mappings specified, but user namespace isn't enabled in the config")
+	case b.cfg.VM != nil:
+		return errdefs.New(errdefs.NotImplemented, "vm: virtual machines are not supported")
 	case b.cfg.Hostname != "" && !b.isolated(unix.CLONE_NEWUTS):
 		return errdefs.New(errdefs.Invalid, "unable to set hostname without a private UTS namespace")
 	case b.cfg.Domainname != "" && !b.isolated(unix.CLONE_NEWUTS):
 		return errdefs.New(errdefs.Invalid, "unable to set domainname without a private UTS namespace")
 	}
-	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkSharedMounts, b.checkSysctls} {
+	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkIntelRdt, b.checkSharedMounts, b.checkSysctls} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -284,6 +286,10 @@ func (b *builder) joinNamespaces() {
 	if b.joins[unix.CLONE_NEWUSER] != "" {
 		b.meet()
 	}
+	again := b.joins[unix.CLONE_NEWUSER] != "" && b.newNS&unix.CLONE_NEWPID != 0
+	if !again {
+		b.openLabels()
+	}
 	b.openSelf()
 	for _, o := range nsOrder {
 		if b.joins[o.flag] == "" || o.flag == unix.CLONE_NEWPID {
@@ -308,6 +314,7 @@ func (b *builder) joinNamespaces() {
 		switch {
 		case flags&unix.CLONE_NEWPID != 0:
 			b.again()
+			b.openLabels()
 		case flags&unix.CLONE_NEWNET != 0 && len(b.cfg.Linux.NetDevices) > 0:
 			b.ready("the network namespace is made")
 			b.await("network devices")

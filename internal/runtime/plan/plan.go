@@ -61,6 +61,11 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// AppArmor and SELinux tell whether the kernel enforces them; they are
+	// looked for where the configuration has a label only.
+	AppArmor, SELinux bool
+	// Resctrl is where resctrl is mounted, or "".
+	Resctrl string
 	// Nested tells that the runtime lives in a user namespace itself.
 	Nested bool
 	// OwnNamespaces holds the paths of namespaces to join that are those of
@@ -198,6 +203,7 @@ func (b *builder) runtimeSide() {
 	}
 	p.Beside = append(p.Beside, b.netDevices()...)
 	p.Beside = append(p.Beside, b.score()...)
+	p.Beside = append(p.Beside, b.resctrl()...)
 	p.Beside = append(p.Beside,
 		program.Step{Call: "record", Args: []program.Arg{program.String("created")}, Why: "the process is on disk before it can do anything"})
 	if !b.copiesLate {

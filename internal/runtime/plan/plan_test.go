@@ -132,6 +132,22 @@ func TestPrograms(t *testing.T) {
 		memoryPolicy("MPOL_BIND", "0", "MPOL_F_STATIC_NODES")(c)
 		notifyOn("chmod", "/run/agent")(c)
 	}}
+	starts["nested"] = struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{layout: unified(), change: func(c *specs.Spec) {
+		c.Process.ApparmorProfile = "strict"
+		c.Linux.IntelRdt = &specs.LinuxIntelRdt{EnableMonitoring: true, L3CacheSchema: "L3:0=f", MemBwSchema: "MB:0=20"}
+	}}
+	starts["selinux"] = struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{layout: unified(), change: func(c *specs.Spec) {
+		c.Process.SelinuxLabel, c.Linux.MountLabel = "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2"
+		c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "guaranteed"}
+	}}
 	starts["shared"] = struct {
 		change func(*specs.Spec)
 		layout cgroup.Layout
@@ -145,7 +161,12 @@ func TestPrograms(t *testing.T) {
 			c := config(t, tt.change)
 			in := input(c)
 			in.Wait = tt.wait
-			p, err := plan.Start(in, facts(t, c, tt.layout))
+			f := facts(t, c, tt.layout)
+			f.Nested, f.AppArmor, f.SELinux = name == "nested", name == "nested", name == "selinux"
+			if c.Linux.IntelRdt != nil {
+				f.Resctrl = "/sys/fs/resctrl"
+			}
+			p, err := plan.Start(in, f)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,8 +179,10 @@ func TestPrograms(t *testing.T) {
 		c.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 5, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
 		c.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 6}
 		c.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "0-1,65"}
+		c.Process.ApparmorProfile = "strict"
 		c.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 		f := facts(t, c, hybrid())
+		f.AppArmor = true
 		p, err := plan.Exec(plan.Entry{Input: input(c), Cgroup: f.Cgroup.Group}, f)
 		if err != nil {
 			t.Fatal(err)
@@ -211,8 +234,9 @@ func TestRefused(t *testing.T) {
 		`"net.ipv4.x=1" is not a name`:                      sysctl("net.ipv4.x=1"),
 		`"net.ipv4+kernel.core_pattern" is not a name`:      sysctl("net.ipv4+kernel.core_pattern"),
 		"kernel.hostname\" conflicts":                       sysctl("kernel.hostname"),
-		"apparmorProfile":                                   func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
-		"selinuxLabel":                                      func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
+		"process.apparmorProfile: ":                         func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
+		"process.selinuxLabel: ":                            func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
+		"vm: virtual machines":                              func(c *specs.Spec) { c.VM = &specs.VM{} },
 		"linux.mountLabel: ":                                func(c *specs.Spec) { c.Linux.MountLabel = "x" },
 		`device name "a/b"`:                                 netDevice("a/b", ""),
 		`device name "sixteen-letters-"`:                    netDevice("eth0", "sixteen-letters-"),
@@ -311,6 +335,26 @@ func notifyOn(call, path string) func(*specs.Spec) {
 
 func sysctl(key string) func(*specs.Spec) {
 	return func(c *specs.Spec) { c.Linux.Sysctl = map[string]string{key: "1"} }
+}
+
+// TestRefusedWithSupport lists what is refused although the kernel has what it
+// takes.
+func TestRefusedWithSupport(t *testing.T) {
+	for want, change := range map[string]func(*specs.Spec){
+		"apparmorProfile or selinuxLabel, not both": func(c *specs.Spec) { c.Process.ApparmorProfile, c.Process.SelinuxLabel = "x", "y" },
+		"a label holds a character":                 func(c *specs.Spec) { c.Process.ApparmorProfile = "x\nchangeprofile y" },
+		`invalid intelRdt.ClosID ".."`:              func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: ".."} },
+		`invalid intelRdt.ClosID "a/b"`:             func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a/b"} },
+		"is more than a line":                       func(c *specs.Spec) { c.Linux.IntelRdt = &specs.LinuxIntelRdt{Schemata: []string{"L3:0=f\nMB:0=1"}} },
+	} {
+		c := config(t, change)
+		f := facts(t, c, hybrid())
+		f.AppArmor, f.SELinux, f.Resctrl = true, true, "/sys/fs/resctrl"
+		_, err := plan.Start(input(c), f)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error with %q, got %v", want, err)
+		}
+	}
 }
 
 // TestSlots verifies that no step names a descriptor that nothing yields: a

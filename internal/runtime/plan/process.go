@@ -25,11 +25,8 @@ func (b *builder) process() error {
 		return err
 	}
 	if !b.in.NoKeyring && !b.entering {
-		const joinSession = 1
-		b.add(program.Step{
-			Call: "keyctl", Args: []program.Arg{program.Named(joinSession, "KEYCTL_JOIN_SESSION_KEYRING"), program.String("_ses." + b.in.ID)},
-			Tolerate: []syscall.Errno{syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT, syscall.EACCES}, Why: "a session keyring of its own",
-		})
+		b.keyLabel()
+		b.keyring()
 	}
 	if err := b.limits(); err != nil {
 		return err
@@ -63,6 +60,7 @@ func (b *builder) process() error {
 		filter = nil
 	}
 	b.wait()
+	b.label()
 	b.do("process.user.umask", "umask", program.Octal(b.umask()))
 	b.do("nothing but what was asked for is left open (CVE-2024-21626)", "close_range",
 		program.Int(3+b.in.Keep), program.Named(0xffffffff, "~0"), program.Named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
@@ -75,6 +73,32 @@ func (b *builder) process() error {
 	}
 	b.execute(names)
 	return nil
+}
+
+// keyring gives the process a session keyring of its own, in which it may
+// search. The kernel grants that to owners of keys only.
+func (b *builder) keyring() {
+	const (
+		join, setPerm      = 1, 5
+		possessor, view    = 0x3f000000, 0x00010000
+		read, search, link = 0x00020000, 0x00080000, 0x00100000
+		othersSearch       = 0x00000008
+	)
+	const ring program.Slot = "keyring"
+	perm := uint64(possessor | view | read | link)
+	if b.userNS {
+		perm |= othersSearch // the owner is not the user that the process sees itself as
+	} else {
+		perm |= search
+	}
+	b.add(program.Step{
+		Call: "keyctl", Yield: ring, Args: []program.Arg{program.Named(join, "KEYCTL_JOIN_SESSION_KEYRING"), program.String("_ses." + b.in.ID)},
+		Tolerate: []syscall.Errno{syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT, syscall.EACCES}, Why: "a session keyring of its own",
+		Then: []program.Step{{
+			Call: "keyctl", Args: []program.Arg{program.Named(setPerm, "KEYCTL_SETPERM"), program.FD(ring), program.Int(perm)},
+			Tolerate: []syscall.Errno{syscall.EACCES}, Why: "in which it may search",
+		}},
+	})
 }
 
 func (b *builder) checkProcess() error {

@@ -68,7 +68,7 @@ func (b *builder) mask(i int, p string) {
 	dir := step.Openat2(rootFD, p, step.PathOnly|unix.O_DIRECTORY, step.InRoot, placeFD)
 	dir.Why = step.Field("linux.maskedPaths", i)
 	dir.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
-	dir.Then = cover(step.NewFS("tmpfs", "tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}, attr, mntFD)...)
+	dir.Then = cover(step.NewFS("tmpfs", "tmpfs", b.mountData("tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}), attr, mntFD)...)
 	dir.Else = []program.Step{file}
 	b.add(dir)
 }
@@ -134,7 +134,7 @@ func (b *builder) cgroupMounts() error {
 func (b *builder) cgroupV1(m *specs.Mount, o mountopt.Options, label string) {
 	const top program.Slot = "cgroups"
 	attr := o.Set | o.RecSet
-	for _, s := range step.NewFS("tmpfs", "tmpfs", []string{"mode=755"}, attr&^unix.MOUNT_ATTR_RDONLY, top) {
+	for _, s := range step.NewFS("tmpfs", "tmpfs", b.mountData("tmpfs", []string{"mode=755"}), attr&^unix.MOUNT_ATTR_RDONLY, top) {
 		b.add(step.Why(s, label))
 	}
 	b.place(m.Destination, true, step.InRoot, label)

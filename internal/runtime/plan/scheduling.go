@@ -3,7 +3,6 @@ package plan
 import (
 	"syscall"
 
-	"lade/internal/errdefs"
 	"lade/internal/runtime/plan/scheduling"
 	"lade/internal/runtime/program"
 )
@@ -48,29 +47,5 @@ func (b *builder) affinity(final bool) error {
 		}
 	}
 	b.add(steps...)
-	return nil
-}
-
-// unsupported names the first field that asks for something that is not there.
-// None is passed over: who asks for it counts on it.
-func (b *builder) unsupported() error {
-	l := b.cfg.Linux
-	if b.proc == nil {
-		return nil // a hook's place is looked for
-	}
-	for _, f := range []struct {
-		set  bool
-		text string
-	}{
-		{b.proc.ApparmorProfile != "", "process.apparmorProfile: this runtime or kernel has no AppArmor"},
-		{b.proc.SelinuxLabel != "", "process.selinuxLabel: this runtime or kernel has no SELinux"},
-		{!b.entering && l.MountLabel != "", "linux.mountLabel: this runtime or kernel has no SELinux"},
-		{!b.entering && l.IntelRdt != nil, "linux.intelRdt: the resource director is not supported yet"},
-		{b.cfg.VM != nil, "vm: virtual machines are not supported"},
-	} {
-		if f.set {
-			return errdefs.New(errdefs.NotImplemented, "%s", f.text)
-		}
-	}
 	return nil
 }

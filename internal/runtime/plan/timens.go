@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -46,8 +45,7 @@ func (b *builder) openSelf() {
 	}
 	b.do("linux.namespaces: time", "openat", program.CWD(), program.String("/proc/self"), program.Flags(step.PathOnly|unix.O_DIRECTORY, step.OpenFlags), program.Int(0))
 	b.steps[len(b.steps)-1].Yield = selfFD
-	b.do("it is on procfs", "fstatfs", program.FD(selfFD), program.Buffer("statfs", 120))
-	b.add(program.Step{Call: "check", Args: program.Check("statfs", 0xffffffff, unix.PROC_SUPER_MAGIC, uint64(syscall.ENOTTY)), Say: "/proc is not a procfs"})
+	b.onProc(selfFD)
 }
 
 // timeNamespace enters the time namespace that was unshared. Its clocks are set

@@ -47,7 +47,19 @@ func (r *Record) encode() []byte {
 	b = strconv.AppendBool(b, r.PIDNS)
 	b = append(b, `,"cgroup":{"dirs":`...)
 	b = r.appendDirs(b)
-	return append(b, "}}"...)
+	b = append(b, '}')
+	for i, d := range r.Resctrl {
+		if i == 0 {
+			b = append(b, `,"resctrl":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = appendString(b, d)
+	}
+	if len(r.Resctrl) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
 }
 
 func (r *Record) appendDirs(b []byte) []byte {

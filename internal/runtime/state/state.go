@@ -40,6 +40,8 @@ type Record struct {
 	Owner       int               `json:"owner"` // the user who made it
 	PIDNS       bool              `json:"pidNamespace"`
 	Cgroup      cgroup.Group      `json:"cgroup"`
+	// Resctrl are directories on resctrl to be removed with the container.
+	Resctrl []string `json:"resctrl,omitempty"`
 }
 
 // Store is a root of state directories.

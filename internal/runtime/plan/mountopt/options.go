@@ -53,6 +53,9 @@ func (o *Options) Flags() (flags uint64, data string) {
 		case "mand":
 			flags |= unix.MS_MANDLOCK
 		default:
+			if key, value, ok := strings.Cut(word, "="); ok && strings.Contains(value, ",") && value[0] != '"' {
+				word = key + `="` + value + `"`
+			}
 			rest = append(rest, word)
 		}
 	}
