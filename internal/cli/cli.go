@@ -137,7 +137,7 @@ func entries() []entry {
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
 		{"system", groups, func(env *command.Env) *cobra.Command {
 			return group("system", "Manage Lade",
-				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewUpgrade(env))
+				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewEvents(env), system.NewUpgrade(env))
 		}},
 		{"volume", groups, func(env *command.Env) *cobra.Command { return group("volume", "Manage volumes", volumes(env)...) }},
 		{"create", "", container.NewCreate},
@@ -155,6 +155,7 @@ func entries() []entry {
 		{"load", "", image.NewLoad},
 		{"rmi", "", func(env *command.Env) *cobra.Command { return image.NewRemove(env, "rmi") }},
 		{"tag", "", image.NewTag},
+		{"events", "", system.NewEvents},
 		{"explain", "", system.NewExplain},
 	}
 }

@@ -53,7 +53,7 @@ func (e execTargets) Target(ctx context.Context, ref string) (exec.Target, error
 	if err != nil {
 		return exec.Target{}, err
 	}
-	return exec.Target{ID: t.ID, Bundle: t.Bundle, Shim: t.Shim, Ended: t.Ended, Process: t.Process}, nil
+	return exec.Target{ID: t.ID, Bundle: t.Bundle, Shim: t.Shim, Ended: t.Ended, Say: t.Say, Process: t.Process}, nil
 }
 
 // prunable is the containers for package prune.

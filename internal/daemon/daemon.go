@@ -97,6 +97,11 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if err != nil {
 		return nil, err
 	}
+	happens, err := openEvents(o, g.durable, g.boot, log)
+	if err != nil {
+		return nil, err
+	}
+	open.add(happens)
 
 	// Images.
 	shared := new(mount.Pool)
@@ -132,7 +137,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 			Snapshots: layers, Shims: shims{g.programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
 			Runtimes: g.programs.runtimes, Init: g.programs.init, Host: g.host, Log: log,
 		},
-		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images,
+		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images, Events: happens,
 	})
 	if err != nil {
 		return nil, err
@@ -159,7 +164,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Registries: images.registries,
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
-		Log: log,
+		Events: happens, Log: log,
 	}
 	if bridge != nil {
 		services.Networks = bridge

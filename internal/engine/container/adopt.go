@@ -11,6 +11,7 @@ import (
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/process"
@@ -79,6 +80,9 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 	if !started && !l.State.Alive() {
 		return s.settled(ctx, c, l)
 	}
+	if s.endKnown(l) {
+		return s.foundRecorded(ctx, c, l)
+	}
 	if started {
 		if sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id)); err == nil {
 			if now, err := settle(ctx, sh); err == nil {
@@ -108,6 +112,29 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 	return s.foundEnded(ctx, c, exit)
 }
 
+// endKnown reports whether the end that lies in the container's directory has
+// been recorded: only the tidying up may be missing. A start removes what lies
+// there before it does anything else.
+func (s *Service) endKnown(l record.Loaded) bool {
+	if l.State.Status != api.StateExited {
+		return false
+	}
+	exit, err := shim.ReadExit(s.cfg.ExitFile(l.Def.ID))
+	return err == nil && exit.ExitedAt.Equal(l.State.FinishedAt)
+}
+
+// foundRecorded tidies up after a container whose end was recorded.
+func (s *Service) foundRecorded(ctx context.Context, c *container, l record.Loaded) error {
+	if sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id)); err == nil {
+		select {
+		case <-sh.Done():
+		case <-ctx.Done():
+		}
+		_ = sh.Close()
+	}
+	return errors.Join(s.launcher.Delete(ctx, l.Def), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
+}
+
 // adoptShim goes on with a shim that answers.
 func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, sh launch.Shim, now shim.State) error {
 	switch now.Status {
@@ -115,7 +142,7 @@ func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, 
 		st := l.State
 		if !st.Alive() || st.PID != now.PID {
 			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: process.Began(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts}
-			if err := s.records.PutState(l.Def, st); err != nil {
+			if err := s.records.PutState(l.Def, st, record.Event(l.Def, events.ActionStart)); err != nil {
 				return err
 			}
 		}
@@ -147,10 +174,15 @@ func settle(ctx context.Context, sh launch.Shim) (shim.State, error) {
 // foundEnded records the end of a container that ended while no engine ran.
 func (s *Service) foundEnded(ctx context.Context, c *container, exit shim.Exit) error {
 	c.mu.Lock()
+	var happened []events.Message
+	if !c.state.Alive() { // nor was it told of that it ran
+		happened = append(happened, record.Event(c.def, events.ActionStart))
+	}
 	c.state = after(c.state, exit)
 	st, def := c.state, c.def
 	c.mu.Unlock()
-	err := errors.Join(s.records.PutState(def, st), s.launcher.Delete(ctx, def), s.cleanup(ctx, def))
+	happened = append(happened, endEvents(def, st)...)
+	err := errors.Join(s.records.PutState(def, st, happened...), s.launcher.Delete(ctx, def), s.cleanup(ctx, def))
 	if def.Ephemeral {
 		err = errors.Join(err, s.removeLocked(ctx, c))
 	}

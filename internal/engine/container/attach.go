@@ -3,10 +3,14 @@ package container
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
+	"github.com/moby/moby/api/types/events"
+
 	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 	"lade/internal/shim"
@@ -51,6 +55,7 @@ func (s *Service) Attach(ctx context.Context, ref string, o AttachOptions, hijac
 		return f.Close()
 	}
 	sh := c.shimNow()
+	s.records.Say(record.Event(def, events.ActionAttach))
 	if sh == nil {
 		c.pending.Add(a)
 		return nil
@@ -129,5 +134,10 @@ func (s *Service) Resize(ctx context.Context, ref string, height, width uint) er
 	if height > 1<<16-1 || width > 1<<16-1 {
 		return errdefs.New(errdefs.Invalid, "invalid terminal size %dx%d", width, height)
 	}
-	return sh.Resize(ctx, "", uint16(width), uint16(height))
+	if err := sh.Resize(ctx, "", uint16(width), uint16(height)); err != nil {
+		return err
+	}
+	def, _ := c.view()
+	s.records.Say(record.Event(def, events.ActionResize, "height", fmt.Sprint(height), "width", fmt.Sprint(width)))
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/container/hostfacts"
@@ -82,7 +83,7 @@ func (s *Service) record(ctx context.Context, d *record.Definition, img image.Im
 		return err
 	}
 	undo = append(undo, func(ctx context.Context) error { return s.releaseVolumes(ctx, *d, true) })
-	if err := s.records.PutDefinition(*d); err != nil {
+	if err := s.records.PutDefinition(*d, record.Event(*d, events.ActionCreate)); err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
 	return nil

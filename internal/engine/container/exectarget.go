@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/engine/container/launch"
@@ -21,6 +22,8 @@ type ExecTarget struct {
 	Bundle string
 	Shim   launch.Streams
 	Ended  <-chan struct{} // closed when the container has ended
+	// Say tells what happens to an exec: an action, and pairs of a name and a value.
+	Say func(action string, pairs ...string)
 	// Process derives the OCI process of an exec from its request.
 	Process func(api.ExecCreateRequest) (*specs.Process, error)
 }
@@ -43,6 +46,9 @@ func (s *Service) ExecTarget(_ context.Context, ref string) (ExecTarget, error) 
 	}
 	return ExecTarget{
 		ID: def.ID, Bundle: s.cfg.Bundle(def.ID), Shim: sh, Ended: r.ended,
+		Say: func(action string, pairs ...string) {
+			s.records.Say(record.Event(def, events.Action(action), pairs...))
+		},
 		Process: func(req api.ExecCreateRequest) (*specs.Process, error) { return execProcess(def, st, req) },
 	}, nil
 }

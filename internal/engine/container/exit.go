@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/process"
@@ -82,7 +84,7 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	st := after(c.state, exit)
 	def := c.def
 	c.mu.Unlock()
-	if err := s.records.PutState(def, st); err != nil {
+	if err := s.records.PutState(def, st, endEvents(def, st)...); err != nil {
 		s.log.Error("record the end of a container", "container", c.id, "err", err)
 	}
 	// Who asked for the exit code has it now; what follows only tidies up.
@@ -162,6 +164,16 @@ func (s *Service) awaitShim(ctx context.Context, c *container, r *run) {
 	if err := s.launcher.Delete(ctx, def); err != nil {
 		s.log.Error("remove a container that its shim left", "container", c.id, "err", err)
 	}
+}
+
+// endEvents is what an end is told as.
+func endEvents(def record.Definition, st record.State) []events.Message {
+	var out []events.Message
+	if st.OOMKilled {
+		out = append(out, record.Event(def, events.ActionOOM))
+	}
+	took := max(st.FinishedAt.Sub(st.StartedAt), 0)
+	return append(out, record.Event(def, events.ActionDie, "exitCode", strconv.Itoa(st.ExitCode), "execDuration", strconv.Itoa(int(took.Seconds()))))
 }
 
 // after is the state of a container that was in s and ended as exit says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -24,8 +25,10 @@ import (
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/event"
 	"lade/internal/errdefs"
 	"lade/internal/image"
+	"lade/internal/journal"
 	"lade/internal/linux/mount"
 	"lade/internal/metadata"
 	"lade/internal/shim"
@@ -44,6 +47,7 @@ type machine struct {
 	vols  *fakeVolumes
 
 	service *Service
+	events  *event.Service
 	durable *metadata.DB
 	bootDB  *metadata.DB
 }
@@ -88,7 +92,7 @@ func (m *machine) start() {
 			Init:     "/usr/bin/lade-init", Host: hostfacts.Host{CPUs: 4, Hostname: "host", UserNamespaces: os.Geteuid() == 0},
 			Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
 		},
-		Volumes: m.vols, Durable: m.durable, Boot: m.bootDB, Images: m,
+		Volumes: m.vols, Durable: m.durable, Boot: m.bootDB, Images: m, Events: m.heard(),
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -105,6 +109,7 @@ func (m *machine) crash() {
 	}
 	close(m.service.quit)
 	m.service.running.Wait()
+	_ = m.events.Close()
 	_ = m.durable.Close()
 	_ = m.bootDB.Close()
 	m.service = nil
@@ -453,4 +458,46 @@ func (m *machine) left() []string {
 func (m *machine) runtimeCalls() string {
 	raw, _ := os.ReadFile(filepath.Join(m.dir, "runtime.log"))
 	return strings.ReplaceAll(string(raw), filepath.Join(m.dir, "state", "runtime"), "ROOT")
+}
+
+// heard opens the events of the machine.
+func (m *machine) heard() record.Events {
+	m.t.Helper()
+	j, err := journal.Open(filepath.Join(m.dir, "events"), journal.Options{})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.events, err = event.New(event.Config{Journal: j, Durable: m.durable, Boot: m.bootDB, BootID: m.boot})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.events
+}
+
+// happened returns the actions of all events of a container, and checks that
+// they are numbered without gaps.
+func (m *machine) happened(id string) string {
+	m.t.Helper()
+	from := uint64(0)
+	st, err := m.events.Stream(event.Options{After: &from, Until: time.Now()})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer st.Close()
+	var out []string
+	for last := uint64(0); ; last++ {
+		e, err := st.Next(m.t.Context(), func() error { return nil })
+		if errors.Is(err, io.EOF) {
+			return strings.Join(out, " ")
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if e.Number != last+1 {
+			m.t.Errorf("event %d follows %d", e.Number, last)
+		}
+		if e.Actor.ID == id {
+			out = append(out, string(e.Action))
+		}
+	}
 }

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/events"
+
+	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/words"
 	"lade/internal/errdefs"
 	"lade/internal/ident"
@@ -134,7 +137,7 @@ func (s *Service) Rename(ctx context.Context, ref, name string) error {
 	}
 	old := def.Name
 	def.Name = name
-	if err := s.records.PutDefinition(def); err != nil {
+	if err := s.records.PutDefinition(def, record.Event(def, events.ActionRename, "oldName", "/"+old)); err != nil {
 		s.release(name, c.id)
 		return fmt.Errorf("rename container %s: %w", old, err)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
+	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
 )
 
@@ -33,7 +35,10 @@ func (s *Service) freeze(ctx context.Context, ref string, from, to api.Container
 	case st.Status != from:
 		return errdefs.New(errdefs.Conflict, "container %s is not paused", def.ID)
 	}
-	command := map[api.ContainerState]string{api.StatePaused: "pause", api.StateRunning: "resume"}[to]
+	command, action := "pause", events.ActionPause
+	if to == api.StateRunning {
+		command, action = "resume", events.ActionUnPause
+	}
 	if _, err := s.launcher.Command(ctx, def, command, def.ID); err != nil {
 		return err
 	}
@@ -43,5 +48,5 @@ func (s *Service) freeze(ctx context.Context, ref string, from, to api.Container
 	}
 	st = c.state
 	c.mu.Unlock()
-	return s.records.PutState(def, st)
+	return s.records.PutState(def, st, record.Event(def, action))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/record"
 	"lade/internal/errdefs"
@@ -102,7 +103,7 @@ func (s *Service) forget(c *container) (def record.Definition, ok bool, err erro
 	}
 	c.state.Status = api.StateRemoving
 	c.mu.Unlock()
-	if err := s.records.Remove(def, last); err != nil {
+	if err := s.records.Remove(def, last, record.Event(def, events.ActionDestroy)); err != nil {
 		c.mu.Lock()
 		c.state.Status = api.StateDead
 		c.mu.Unlock()

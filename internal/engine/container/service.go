@@ -34,6 +34,7 @@ type Config struct {
 	Durable *metadata.DB
 	Boot    *metadata.DB
 	Images  Images
+	Events  record.Events
 }
 
 // Service is the engine's containers: it creates, starts, watches and removes
@@ -68,7 +69,7 @@ func New(cfg Config) (*Service, error) {
 	s.ids = idrange.New()
 	s.quit = make(chan struct{})
 	s.launcher = launch.New(cfg.Config, s.known)
-	s.records = record.New(cfg.Durable, cfg.Boot, s.log)
+	s.records = record.New(cfg.Durable, cfg.Boot, cfg.Events, s.log)
 	return s, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/record"
@@ -94,7 +95,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		Clients: c.pending.Take,
 		Record: func(st record.State) error {
 			st.Restarts = old.Restarts
-			return s.records.PutState(def, st)
+			return s.records.PutState(def, st, record.Event(def, events.ActionStart))
 		},
 	})
 	if err != nil {

@@ -3,13 +3,16 @@ package container
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"syscall"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/process"
+	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 )
@@ -51,7 +54,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 // signal sends sig to the container's first process.
 func (s *Service) signal(ctx context.Context, c *container, sig int, by string) error {
 	c.mu.Lock()
-	r, st := c.run, c.state
+	r, st, def := c.run, c.state, c.def
 	var sh launch.Shim
 	if r != nil {
 		sh = r.shim
@@ -60,7 +63,10 @@ func (s *Service) signal(ctx context.Context, c *container, sig int, by string) 
 	switch {
 	case r == nil || !st.Alive():
 		return errdefs.New(errdefs.Conflict, "container %s is not running", c.id)
-	case sh == nil:
+	}
+	// Told before it is sent: what it brings about is told at once.
+	s.records.Say(record.Event(def, events.ActionKill, "signal", strconv.Itoa(sig)))
+	if sh == nil {
 		return process.Signal(st, sig)
 	}
 	return sh.Signal(ctx, sig, by)
@@ -107,12 +113,15 @@ func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptio
 	// What was asked for is done, and in no more haste, when the client leaves.
 	select {
 	case <-r.ended:
-		return nil
 	case <-s.quit:
 		return errdefs.New(errdefs.Unavailable, "the engine stops; container %s was signalled", c.id)
 	case <-expired:
+		if err := s.killRun(context.WithoutCancel(ctx), c, r); err != nil {
+			return err
+		}
 	}
-	return s.killRun(context.WithoutCancel(ctx), c, r)
+	s.records.Say(record.Event(def, events.ActionStop))
+	return nil
 }
 
 // killRun kills one execution of c and waits for its end.
@@ -178,6 +187,9 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 	err = s.startLocked(ctx, c)
 	if errdefs.Is(err, errdefs.NotModified) {
 		return nil // somebody else started it
+	}
+	if err == nil {
+		s.records.Say(record.Event(def, events.ActionRestart))
 	}
 	return err
 }

@@ -80,7 +80,7 @@ func partOfContainer(name string) ledger.Kind {
 // records are the engine's own files in the data root.
 func records(name string) ledger.Owner {
 	switch name {
-	case "lade.db", "engine-id":
+	case "lade.db", "engine-id", "events":
 		return ledger.Owner{Kind: ledger.Record}
 	case "lost+found": // the file system's own, where the data root is one
 		return ledger.Owner{Kind: ledger.Directory}

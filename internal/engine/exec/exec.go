@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,10 +43,12 @@ type Hijack = func(tty bool) (f *os.File, buffered []byte, err error)
 
 // Target is a running container, as an exec needs it.
 type Target struct {
-	ID      string
-	Bundle  string
-	Shim    Shim
-	Ended   <-chan struct{} // closed when the container has ended
+	ID     string
+	Bundle string
+	Shim   Shim
+	Ended  <-chan struct{} // closed when the container has ended
+	// Say tells what happens: an action, and pairs of a name and a value.
+	Say     func(action string, pairs ...string)
 	Process func(api.ExecCreateRequest) (*specs.Process, error)
 }
 
@@ -116,6 +119,7 @@ func (s *Service) Create(ctx context.Context, ref string, req api.ExecCreateRequ
 	defer s.mu.Unlock()
 	s.forget(time.Now())
 	s.byID[e.id] = e
+	e.say("exec_create: " + strings.Join(req.Cmd, " "))
 	return e.id, nil
 }
 
@@ -217,6 +221,7 @@ func (s *Service) Start(ctx context.Context, id string, o StartOptions, hijack H
 	e.mu.Lock()
 	e.pid = pid
 	e.mu.Unlock()
+	e.say("exec_start: " + strings.Join(req.Cmd, " "))
 	go e.wait(ctx)
 	return nil
 }
@@ -248,9 +253,20 @@ func (e *execution) failed(err error) {
 
 func (e *execution) ends(code int) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.exit == nil {
+	first := e.exit == nil
+	if first {
 		e.exit, e.ended = &code, time.Now()
+	}
+	e.mu.Unlock()
+	if first {
+		e.say("exec_die", "exitCode", strconv.Itoa(code))
+	}
+}
+
+// say tells what happens to the exec.
+func (e *execution) say(action string, pairs ...string) {
+	if e.target.Say != nil {
+		e.target.Say(action, append(pairs, "execID", e.id)...)
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/event"
 	"lade/internal/engine/exec"
 	engineimage "lade/internal/engine/image"
 	"lade/internal/engine/registry"
@@ -48,6 +49,7 @@ type fake struct {
 	networks []network.Inspect
 	images   fakeImages
 	execs    *fakeExecs
+	events   *event.Service
 }
 
 var errNone = errdefs.New(errdefs.NotFound, "no such thing")
@@ -187,10 +189,14 @@ func handler(f *fake) *Handler {
 	if execs == nil {
 		execs = &fakeExecs{}
 	}
-	return New(Services{
+	s := Services{
 		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images, Registries: &f.images,
 		Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	if f.events != nil {
+		s.Events = f.events
+	}
+	return New(s)
 }
 
 // do sends one request to a handler.

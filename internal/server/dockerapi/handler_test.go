@@ -100,6 +100,7 @@ func TestErrors(t *testing.T) {
 func TestRequests(t *testing.T) {
 	seven := 7
 	f := &fake{
+		events: newEvents(t),
 		create: func(name string, req api.CreateRequest, platform string) (api.CreateResponse, error) {
 			return api.CreateResponse{ID: name + "|" + req.Image + "|" + platform + "|" + string(req.HostConfig.NetworkMode)}, nil
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/event"
 	"lade/internal/engine/exec"
 )
 
@@ -27,6 +28,7 @@ type Services struct {
 	Prune      Prune
 	Volumes    Volumes
 	Check      Check
+	Events     Events
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
@@ -74,6 +76,11 @@ type Execs interface {
 type System interface {
 	Version(ctx context.Context) (system.VersionResponse, error)
 	Info(ctx context.Context) (system.Info, error)
+}
+
+// Events tells what happens.
+type Events interface {
+	Stream(o event.Options) (*event.Stream, error)
 }
 
 // Networks tells which networks there are. filters are Docker's, by key.

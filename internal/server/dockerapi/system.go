@@ -3,16 +3,15 @@ package dockerapi
 import (
 	"io"
 	"net/http"
-	"time"
-
-	"github.com/moby/moby/api/types"
 )
 
 func (h *Handler) systemRoutes() []route {
 	rs := []route{
 		{http.MethodGet, "/_ping", h.ping},
 		{http.MethodHead, "/_ping", h.ping},
-		{http.MethodGet, "/events", h.events},
+	}
+	if h.s.Events != nil {
+		rs = append(rs, route{http.MethodGet, "/events", h.events})
 	}
 	if h.s.System != nil {
 		rs = append(rs,
@@ -58,36 +57,4 @@ func (h *Handler) info(c *call) error {
 		return err
 	}
 	return c.reply(info)
-}
-
-// events holds a stream open on which nothing comes yet, until the client
-// leaves or the moment comes that it named: clients that watch beside other
-// work, such as compose, go on.
-func (h *Handler) events(c *call) error {
-	until, err := c.moment("until")
-	if err != nil {
-		return err
-	}
-	if _, err := c.moment("since"); err != nil {
-		return err
-	}
-	if _, err := c.filters(); err != nil {
-		return err
-	}
-	c.w.Header().Set("Content-Type", types.MediaTypeJSON)
-	c.w.WriteHeader(http.StatusOK)
-	if err := http.NewResponseController(c.w).Flush(); err != nil {
-		return err
-	}
-	var over <-chan time.Time
-	if !until.IsZero() {
-		timer := time.NewTimer(time.Until(until))
-		defer timer.Stop()
-		over = timer.C
-	}
-	select {
-	case <-over:
-	case <-c.Context().Done():
-	}
-	return nil
 }

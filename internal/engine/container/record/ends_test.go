@@ -7,6 +7,7 @@ import (
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/metadata"
 )
@@ -23,7 +24,7 @@ func TestEnds(t *testing.T) {
 		return db
 	}
 	durable, boot := open("durable", false), open("boot", true)
-	r := New(durable, boot, slog.Default())
+	r := New(durable, boot, nobody{}, slog.Default())
 	ended := State{Status: api.StateExited, ExitCode: 7, FinishedAt: time.Now()}
 	for _, test := range []struct {
 		def  Definition
@@ -44,7 +45,7 @@ func TestEnds(t *testing.T) {
 			t.Errorf("%s: Ended = %+v, %t; want %t", test.def.ID, st, ok, test.want)
 		}
 	}
-	next := New(durable, boot, slog.Default())
+	next := New(durable, boot, nobody{}, slog.Default())
 	if all, err := next.Load(); err != nil || len(all) != 0 {
 		t.Fatalf("the next engine loads %v, %v; want nothing", all, err)
 	}
@@ -55,3 +56,10 @@ func TestEnds(t *testing.T) {
 		t.Errorf("expired %q; want the first", got)
 	}
 }
+
+// nobody hears of what happens.
+type nobody struct{}
+
+func (nobody) Put(*metadata.Tx, bool, events.Message) error { return nil }
+func (nobody) Tell()                                        {}
+func (nobody) Say(events.Message)                           {}

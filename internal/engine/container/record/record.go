@@ -9,12 +9,14 @@
 package record
 
 import (
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/go-digest"
 
@@ -86,6 +88,7 @@ type Store struct {
 	defs          metadata.Collection[Definition]
 	states        metadata.Collection[State]
 	ends          metadata.Collection[State] // of containers that are no more; boot only
+	events        Events
 	log           *slog.Logger
 
 	mu    sync.Mutex
@@ -95,9 +98,9 @@ type Store struct {
 }
 
 // New returns the store over its two files.
-func New(durable, boot *metadata.DB, log *slog.Logger) *Store {
+func New(durable, boot *metadata.DB, events Events, log *slog.Logger) *Store {
 	return &Store{
-		durable: durable, boot: boot, log: log,
+		durable: durable, boot: boot, events: events, log: log,
 		defs:   metadata.Collection[Definition]{Name: "containers", Noun: "container"},
 		states: metadata.Collection[State]{Name: "container-states", Noun: "state of container"},
 		ends:   metadata.Collection[State]{Name: "container-ends", Noun: "end of container"},
@@ -112,15 +115,29 @@ func (r *Store) home(d Definition) *metadata.DB {
 	return r.durable
 }
 
-// PutDefinition records what a container is; for a durable one it waits for the disk.
-func (r *Store) PutDefinition(d Definition) error {
-	return r.home(d).Update(func(tx *metadata.Tx) error { return r.defs.Put(tx, d.ID, d) })
+// PutDefinition records what a container is, and what made it so; for a durable
+// one it waits for the disk.
+func (r *Store) PutDefinition(d Definition, happened ...events.Message) error {
+	err := r.home(d).Update(func(tx *metadata.Tx) error {
+		return errors.Join(r.defs.Put(tx, d.ID, d), r.putEvents(tx, !d.Ephemeral, happened))
+	})
+	if err == nil && len(happened) > 0 {
+		r.events.Tell()
+	}
+	return err
 }
 
-// PutState records how a container is. It does not wait for the disk.
-func (r *Store) PutState(d Definition, st State) error {
-	if err := r.boot.Update(func(tx *metadata.Tx) error { return r.states.Put(tx, d.ID, st) }); err != nil {
+// PutState records how a container is, and what made it so. It does not wait
+// for the disk.
+func (r *Store) PutState(d Definition, st State, happened ...events.Message) error {
+	err := r.boot.Update(func(tx *metadata.Tx) error {
+		return errors.Join(r.states.Put(tx, d.ID, st), r.putEvents(tx, false, happened))
+	})
+	if err != nil {
 		return err
+	}
+	if len(happened) > 0 {
+		defer r.events.Tell()
 	}
 	if d.Ephemeral {
 		return nil
@@ -133,6 +150,18 @@ func (r *Store) PutState(d Definition, st State) error {
 	}
 	return nil
 }
+
+func (r *Store) putEvents(tx *metadata.Tx, durable bool, happened []events.Message) error {
+	for _, m := range happened {
+		if err := r.events.Put(tx, durable, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Say passes on what happened without a change of a record.
+func (r *Store) Say(m events.Message) { r.events.Say(m) }
 
 func (r *Store) flushLogged() {
 	if err := r.Flush(); err != nil {
@@ -172,7 +201,8 @@ func (r *Store) Flush() error {
 
 // Remove forgets a container. How an ephemeral one ended is kept for a while,
 // see Ended.
-func (r *Store) Remove(d Definition, st State) error {
+func (r *Store) Remove(d Definition, st State, happened ...events.Message) error {
+	defer r.events.Tell()
 	r.mu.Lock()
 	delete(r.dirty, d.ID)
 	r.mu.Unlock()
@@ -181,11 +211,12 @@ func (r *Store) Remove(d Definition, st State) error {
 			if err := r.defs.Delete(tx, d.ID); err != nil {
 				return err
 			}
-			return r.states.Delete(tx, d.ID)
+			return errors.Join(r.states.Delete(tx, d.ID), r.putEvents(tx, true, happened))
 		})
 		if err != nil {
 			return err
 		}
+		happened = nil
 	}
 	keep := d.Ephemeral && !st.FinishedAt.IsZero()
 	var expired []string
@@ -201,7 +232,7 @@ func (r *Store) Remove(d Definition, st State) error {
 		if err := r.defs.Delete(tx, d.ID); err != nil {
 			return err
 		}
-		return r.states.Delete(tx, d.ID)
+		return errors.Join(r.states.Delete(tx, d.ID), r.putEvents(tx, false, happened))
 	})
 }
 
