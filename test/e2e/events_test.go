@@ -45,8 +45,7 @@ func TestEventsOverKills(t *testing.T) {
 			t.Fatal(err)
 		}
 		background.Go(func() { _ = c.Wait() }) // whatever it answers
-		<-time.After(time.Duration(random.IntN(80)) * time.Millisecond)
-		h.killEngine()
+		h.killEngineIn(time.Duration(random.IntN(80)) * time.Millisecond)
 		h.startEngine()
 	}
 	background.Wait()
