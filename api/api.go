@@ -74,6 +74,9 @@ const (
 	EnvDataRoot = "LADE_DATA_ROOT"
 	// EnvStateDir is the directory of what must not.
 	EnvStateDir = "LADE_STATE_DIR"
+	// EnvConfigDir is the directory of what an administrator wrote about
+	// registries: registries.conf and certs.d.
+	EnvConfigDir = "LADE_CONFIG_DIR"
 	// EnvReadyFD is the number of a descriptor on which laded says that it
 	// serves: it writes ReadyOK and closes it. When it cannot serve, it writes
 	// the reason, in one line, instead. A descriptor that is closed without a

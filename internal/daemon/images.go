@@ -42,13 +42,15 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	i := &images{layers: layers, blobs: blobs, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
-	remote := client.New(client.Options{})
+	paths, certs := o.registries()
+	remote := client.New(client.Options{Places: paths.Places, TLS: certs.TLS})
 	moves := transfer.New(transfer.Config{
 		Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: remote,
 		Platform: own, Log: log,
 	})
 	i.Service = image.New(image.Config{
-		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log, Transfer: moves,
+		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log,
+		Transfer: moves, Short: paths.Short,
 	})
 	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote}), moves
 	return i, nil

@@ -9,6 +9,7 @@ import (
 
 	"lade/api"
 	"lade/internal/errdefs"
+	"lade/internal/registry/config"
 )
 
 // Options say where an engine lives and what it uses. Flags go before the
@@ -17,20 +18,23 @@ type Options struct {
 	Host     string // unix:///path
 	DataRoot string // what must survive a reboot
 	StateDir string // what must not
-	Runtime  string // the default OCI runtime: a name, a path, or NAME=PATH
-	LogLevel slog.Level
-	Follow   bool // take over from the engine that runs, if one does
-	Version  bool
+	// ConfigDir is where an administrator writes registries.conf and certs.d.
+	ConfigDir string
+	Runtime   string // the default OCI runtime: a name, a path, or NAME=PATH
+	LogLevel  slog.Level
+	Follow    bool // take over from the engine that runs, if one does
+	Version   bool
 }
 
 // ParseOptions reads the command line.
 func ParseOptions(args []string, getenv func(string) string) (Options, error) {
-	o := Options{Host: getenv(api.EnvHost), DataRoot: getenv(api.EnvDataRoot), StateDir: getenv(api.EnvStateDir)}
+	o := Options{Host: getenv(api.EnvHost), DataRoot: getenv(api.EnvDataRoot), StateDir: getenv(api.EnvStateDir), ConfigDir: getenv(api.EnvConfigDir)}
 	var level string
 	f := pflag.NewFlagSet("laded", pflag.ContinueOnError)
 	f.StringVarP(&o.Host, "host", "H", o.Host, "where to listen: unix:///path")
 	f.StringVar(&o.DataRoot, "data-root", o.DataRoot, "directory of images and containers")
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "directory of what ends with the boot")
+	f.StringVar(&o.ConfigDir, "config-dir", o.ConfigDir, "directory of registries.conf and certs.d")
 	f.StringVar(&o.Runtime, "runtime", "", "default OCI runtime: NAME, PATH or NAME=PATH")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.Follow, "follow", false, "take over from the engine that runs, without a connection refused")
@@ -45,6 +49,17 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 		return o, errdefs.New(errdefs.Invalid, "invalid log level %q: use debug, info, warn or error", level)
 	}
 	return o, o.complete(getenv)
+}
+
+// registries returns where it is written how registries are reached: files that
+// are shared with podman and docker, and Lade's own.
+func (o Options) registries() (config.Paths, config.Certs) {
+	shared := filepath.Join(filepath.Dir(o.ConfigDir), "containers")
+	certs := config.Certs{filepath.Join(shared, "certs.d"), filepath.Join(o.ConfigDir, "certs.d")}
+	if filepath.Dir(o.ConfigDir) == "/etc" {
+		certs = append(config.Certs{"/etc/docker/certs.d"}, certs...)
+	}
+	return config.Paths{Containers: shared, Own: o.ConfigDir}, certs
 }
 
 // complete fills in the places and makes them absolute.
@@ -70,7 +85,17 @@ func (o *Options) complete(getenv func(string) string) error {
 			o.StateDir = filepath.Join(base, "lade")
 		}
 	}
-	for _, p := range []*string{&o.DataRoot, &o.StateDir} {
+	if o.ConfigDir == "" {
+		o.ConfigDir = "/etc/lade"
+		if !root {
+			base := getenv("XDG_CONFIG_HOME")
+			if base == "" {
+				base = filepath.Join(getenv("HOME"), ".config")
+			}
+			o.ConfigDir = filepath.Join(base, "lade")
+		}
+	}
+	for _, p := range []*string{&o.DataRoot, &o.StateDir, &o.ConfigDir} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err

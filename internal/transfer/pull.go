@@ -32,10 +32,11 @@ type PullOptions struct {
 // Pull brings an image from its registry. progress may be nil; it is called by
 // one goroutine at a time.
 func (t *Transfer) Pull(ctx context.Context, o PullOptions, progress func(Progress)) (Result, error) {
-	p := &pull{
-		t: t, o: o, rep: newReporter(progress), lease: t.Images.Lease(), want: t.Platform,
-		repo: t.Client.Repository(o.Ref, o.Credentials),
+	repo, err := t.Client.Source(o.Ref, o.Credentials)
+	if err != nil {
+		return Result{}, fmt.Errorf("pull %s: %w", o.Ref.Familiar(), err)
 	}
+	p := &pull{t: t, o: o, rep: newReporter(progress), lease: t.Images.Lease(), want: t.Platform, repo: repo}
 	if o.Platform != nil {
 		p.want = *o.Platform
 	}
@@ -50,7 +51,7 @@ func (t *Transfer) Pull(ctx context.Context, o PullOptions, progress func(Progre
 type pull struct {
 	t     *Transfer
 	o     PullOptions
-	repo  *client.Repository
+	repo  *client.Source
 	rep   *reporter
 	lease *imagestore.Lease
 	want  ocispec.Platform

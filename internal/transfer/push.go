@@ -83,7 +83,9 @@ func (p *push) run(ctx context.Context) (Pushed, error) {
 	if err != nil {
 		return Pushed{}, err
 	}
-	p.repo = p.t.Client.Target(p.o.Ref, p.o.Credentials, repos...)
+	if p.repo, err = p.t.Client.Target(p.o.Ref, p.o.Credentials, repos...); err != nil {
+		return Pushed{}, err
+	}
 	if err := p.repo.Connect(ctx); err != nil {
 		return Pushed{}, err
 	}

@@ -39,7 +39,10 @@ func (t *Transfer) Refetch(ctx context.Context, o RefetchOptions) error {
 }
 
 func (t *Transfer) refetch(ctx context.Context, o RefetchOptions) error {
-	repo := t.Client.Repository(o.From, o.Credentials)
+	repo, err := t.Client.Source(o.From, o.Credentials)
+	if err != nil {
+		return err
+	}
 	if o.Manifest {
 		raw, _, err := repo.Manifest(ctx, string(o.Blob.Digest))
 		if err != nil {

@@ -10,9 +10,11 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +39,9 @@ type Config struct {
 	// Toolbox is the path of the program lade-toolbox. Empty: there is no
 	// built-in image.
 	Toolbox string
+	// Short returns what a name without a registry may mean; none: what it
+	// means in Docker. Nil: always that.
+	Short func(name string) ([]reference.Reference, error)
 	// Users returns the ids of the containers that were made from the image
 	// with the id, which begins with "sha256:". Nil: there are none.
 	Users func(imageID string) []string
@@ -57,6 +62,9 @@ type Service struct {
 
 // New returns a service.
 func New(c Config) *Service {
+	if c.Short == nil {
+		c.Short = func(string) ([]reference.Reference, error) { return nil, nil }
+	}
 	if c.Users == nil {
 		c.Users = func(string) []string { return nil }
 	}
@@ -100,11 +108,61 @@ func (s *Service) Pull(ctx context.Context, o PullOptions, progress func(transfe
 		progress(transfer.Progress{Action: "Status: " + ref.Familiar() + " is built into Lade"})
 		return nil
 	}
-	if t.Credentials, err = auth.FromDocker(o.Auth, ref.Domain); err != nil {
+	meant, err := s.meant(o.Ref)
+	if err != nil {
 		return err
 	}
-	_, err = s.c.Transfer.Pull(ctx, t, progress)
-	return err
+	if len(meant) == 0 {
+		meant = []reference.Reference{ref}
+	}
+	var failed []error
+	for _, t.Ref = range meant {
+		// Credentials came for the name as it was written.
+		t.Credentials, err = auth.FromDocker(o.Auth, ref.Domain)
+		if err != nil {
+			return err
+		}
+		if t.Ref.Domain != ref.Domain {
+			t.Credentials = auth.Credentials{}
+		}
+		if _, err = s.c.Transfer.Pull(ctx, t, progress); err == nil {
+			return nil
+		}
+		failed = append(failed, err)
+		if !errdefs.Is(err, errdefs.NotFound) && !errdefs.Is(err, errdefs.Unauthorized) {
+			break // what a registry that does not answer has, nobody knows
+		}
+	}
+	if len(failed) == 1 {
+		return failed[0]
+	}
+	return errdefs.With(errdefs.ClassOf(err), errors.Join(failed...))
+}
+
+// meant returns what a short name may mean, by the administrator's word: what
+// is here first, since it was pulled under that name before.
+func (s *Service) meant(name string) ([]reference.Reference, error) {
+	all, err := s.c.Short(name)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Tag == "" && all[i].Digest == "" {
+			all[i].Tag = reference.DefaultTag
+		}
+	}
+	slices.SortStableFunc(all, func(a, b reference.Reference) int {
+		_, errA := s.c.Images.Resolve(a.String())
+		_, errB := s.c.Images.Resolve(b.String())
+		switch {
+		case errA == nil && errB != nil:
+			return -1
+		case errA != nil && errB == nil:
+			return 1
+		}
+		return 0
+	})
+	return all, nil
 }
 
 // Load stores the images of an archive. progress may be nil.
@@ -133,10 +191,26 @@ func (s *Service) Resolve(ctx context.Context, ref string) (image.Image, error) 
 	return e.Image, err
 }
 
+// local finds an image by its name, or by what a short name may mean.
+func (s *Service) local(ref string) (imagestore.Entry, error) {
+	e, err := s.c.Images.Resolve(ref)
+	if !errdefs.Is(err, errdefs.NotFound) {
+		return e, err
+	}
+	meant, shortErr := s.meant(ref)
+	if shortErr != nil || len(meant) == 0 {
+		return e, err
+	}
+	if found, err := s.c.Images.Resolve(meant[0].String()); err == nil {
+		return found, nil
+	}
+	return e, err
+}
+
 func (s *Service) resolve(ctx context.Context, ref string) (imagestore.Entry, error) {
 	r, err := reference.Parse(ref)
 	if err != nil || !s.builtin.is(r) {
-		return s.c.Images.Resolve(ref)
+		return s.local(ref)
 	}
 	if s.builtin.fresh() {
 		e, err := s.c.Images.Resolve(ref)

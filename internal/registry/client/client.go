@@ -1,6 +1,6 @@
 // Package client speaks to registries: the OCI distribution specification 1.1.
 //
-//	New ─▶ Repository ─▶ Manifest (by tag or digest) ─▶ Blob …
+//	New ─▶ Source ─▶ Manifest (by tag or digest) ─▶ Blob …
 //	New ─▶ Target ─▶ Connect ─▶ HasBlob, Upload … ─▶ PutManifest
 //
 // Registries are spoken to over TLS; over plain HTTP only if they are this
@@ -14,6 +14,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -30,6 +32,7 @@ import (
 	"lade/internal/image"
 	"lade/internal/reference"
 	"lade/internal/registry/auth"
+	"lade/internal/registry/config"
 	"lade/internal/registry/wire"
 	"lade/internal/version"
 )
@@ -47,6 +50,12 @@ type Options struct {
 	Stall time.Duration
 	// Base, where set, is used for connections instead of the client's own.
 	Base http.RoundTripper
+	// Places says where a repository may be asked for, the registry itself
+	// last; push leaves out mirrors. Nil: where its name says.
+	Places func(ref reference.Reference, push bool) ([]config.Place, error)
+	// TLS says how to speak TLS with a registry; nil, and an answer of nil,
+	// mean as with everybody.
+	TLS func(host string) (*tls.Config, error)
 }
 
 // Client speaks to registries. Its methods may be called concurrently.
@@ -81,39 +90,103 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Repository is one repository of a registry, and who asks for it.
 type Repository struct {
-	c       *Client
-	base    *url.URL
-	name    string // as people write it
-	path    string
-	pushes  bool
-	session *auth.Session
+	c      *Client
+	base   *url.URL
+	name   string // as people write it
+	path   string
+	pushes bool
+	http   *http.Client
+	// insecure: plain HTTP will do, if there is no TLS.
+	insecure bool
+	session  *auth.Session
 }
 
-// Repository returns the repository of ref, seen with the given credentials.
-func (c *Client) Repository(ref reference.Reference, cred auth.Credentials) *Repository {
-	base := origin(ref.Domain)
-	scope := "repository:" + ref.Path + ":pull"
-	return &Repository{c: c, base: base, name: ref.FamiliarName(), path: ref.Path, session: auth.NewSession(base, scope, cred, c.http)}
+// Repository returns the repository of ref in its registry, seen with the given
+// credentials. Mirrors are not asked: see Source.
+func (c *Client) Repository(ref reference.Reference, cred auth.Credentials) (*Repository, error) {
+	places, err := c.places(ref, true)
+	if err != nil {
+		return nil, err
+	}
+	return c.at(places[len(places)-1], ref, cred, "pull")
 }
 
 // Target returns the repository of ref to push to. Blobs may be mounted from
 // the given other repositories of the same registry.
-func (c *Client) Target(ref reference.Reference, cred auth.Credentials, from ...string) *Repository {
-	scopes := []string{"repository:" + ref.Path + ":pull,push"}
+func (c *Client) Target(ref reference.Reference, cred auth.Credentials, from ...string) (*Repository, error) {
+	places, err := c.places(ref, true)
+	if err != nil {
+		return nil, err
+	}
+	return c.at(places[len(places)-1], ref, cred, "pull,push", from...)
+}
+
+func (c *Client) places(ref reference.Reference, push bool) ([]config.Place, error) {
+	if c.o.Places == nil {
+		return []config.Place{{Domain: ref.Domain, Path: ref.Path}}, nil
+	}
+	return c.o.Places(ref, push)
+}
+
+// at returns a repository at one place, for the given actions. Credentials are
+// for the registry that the reference names, and for no mirror of it.
+func (c *Client) at(p config.Place, ref reference.Reference, cred auth.Credentials, actions string, from ...string) (*Repository, error) {
+	if p.Domain != ref.Domain {
+		cred = auth.Credentials{}
+	}
+	r := &Repository{c: c, name: ref.FamiliarName(), path: p.Path, pushes: strings.Contains(actions, "push"), insecure: p.Insecure}
+	if p.Mirror {
+		r.name = reference.Reference{Domain: p.Domain, Path: p.Path}.FamiliarName()
+	}
+	if err := r.reach(p.Domain); err != nil {
+		return nil, err
+	}
+	scopes := []string{"repository:" + p.Path + ":" + actions}
 	for _, f := range from {
 		scopes = append(scopes, "repository:"+f+":pull")
 	}
-	r := c.Repository(ref, cred)
-	r.pushes, r.session = true, auth.NewSession(r.base, strings.Join(scopes, " "), cred, c.http)
-	return r
+	r.session = auth.NewSession(r.base, strings.Join(scopes, " "), cred, r.http)
+	r.session.Plain = p.Insecure
+	return r, nil
+}
+
+// reach settles how the registry of a domain is spoken to.
+func (r *Repository) reach(domain string) error {
+	r.base, r.http = origin(domain), r.c.http
+	var own *tls.Config
+	if r.c.o.TLS != nil {
+		var err error
+		if own, err = r.c.o.TLS(domain); err != nil {
+			return err
+		}
+	}
+	if own == nil && !r.insecure {
+		return nil
+	}
+	r.base.Scheme = "https"
+	if own == nil {
+		own = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	own.InsecureSkipVerify = r.insecure //nolint:gosec // the administrator says so, for this registry
+	hc := *r.c.http
+	hc.Transport = hostTransport{r.base.Host, newTransportTLS(r.c.o.Stall, own), r.c.http.Transport}
+	r.http = &hc
+	return nil
 }
 
 // Login tries credentials at a registry. It returns an identity token, which
 // stands for them from then on, if the registry gives one.
 func (c *Client) Login(ctx context.Context, domain string, cred auth.Credentials) (identityToken string, err error) {
-	base := origin(domain)
-	r := &Repository{c: c, base: base, name: domain, session: auth.NewSession(base, "", cred, c.http)}
-	r.session.Offline = true
+	places, err := c.places(reference.Reference{Domain: domain, Path: "x"}, true)
+	if err != nil {
+		return "", err
+	}
+	r := &Repository{c: c, name: domain, insecure: places[len(places)-1].Insecure}
+	if err := r.reach(domain); err != nil {
+		return "", err
+	}
+	r.session = auth.NewSession(r.base, "", cred, r.http)
+	r.session.Offline, r.session.Plain = true, r.insecure
 	if err := r.Connect(ctx); err != nil {
 		return "", err
 	}
@@ -270,6 +343,10 @@ func (r *Repository) send(ctx context.Context, q request) (*http.Response, error
 		}
 		resp, err := r.do(req)
 		if err != nil {
+			if r.plain(err) {
+				q.url = strings.Replace(q.url, "https:", "http:", 1)
+				return r.send(ctx, q)
+			}
 			return nil, unreachable(r.base, err)
 		}
 		if r.wantsTLS(resp) {
@@ -289,6 +366,18 @@ func (r *Repository) send(ctx context.Context, q request) (*http.Response, error
 			return nil, fmt.Errorf("%s access denied for %s: %w", r.action(), r.name, err)
 		}
 	}
+}
+
+// plain reports whether a registry that need not speak TLS does not, and turns
+// to plain HTTP, as wantsTLS does the other way.
+func (r *Repository) plain(err error) bool {
+	_, isRecord := errors.AsType[tls.RecordHeaderError](err)
+	// Since Go 1.21 that one is hidden where the server said it in HTTP.
+	if !r.insecure || r.base.Scheme != "https" || !isRecord && !strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") && !errors.Is(err, syscall.ECONNREFUSED) {
+		return false
+	}
+	r.base.Scheme = "http"
+	return true
 }
 
 // wantsTLS reports whether a registry on this machine answered plain HTTP with
@@ -320,8 +409,8 @@ type readCloser struct {
 // among them: it is added below the redirects, to requests that go to the
 // registry's own origin.
 func (r *Repository) do(req *http.Request) (*http.Response, error) {
-	hc := *r.c.http
-	hc.Transport = authorizing{r.session, r.c.http.Transport}
+	hc := *r.http
+	hc.Transport = authorizing{r.session, r.http.Transport}
 	return hc.Do(req)
 }
 

@@ -66,7 +66,11 @@ func repo(t *testing.T, c *Client, server string, cred auth.Credentials) *Reposi
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Repository(ref, cred)
+	r, err := c.Repository(ref, cred)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func sendManifest(w http.ResponseWriter) {

@@ -1,10 +1,12 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,7 +23,25 @@ type transport struct {
 	localUp, worldUp *http.Transport
 }
 
-func newTransport(stall time.Duration) *transport {
+// hostTransport speaks to one host in a way of its own: with a certificate that
+// shows who is there, or without checking the other's. No other host that the
+// first one leads to gets either.
+type hostTransport struct {
+	host      string
+	own, rest http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t hostTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.EqualFold(r.URL.Host, t.host) {
+		return t.own.RoundTrip(r)
+	}
+	return t.rest.RoundTrip(r)
+}
+
+func newTransport(stall time.Duration) *transport { return newTransportTLS(stall, nil) }
+
+func newTransportTLS(stall time.Duration, how *tls.Config) *transport {
 	world := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -35,6 +55,7 @@ func newTransport(stall time.Duration) *transport {
 		ForceAttemptHTTP2:  true,
 		ReadBufferSize:     64 << 10,
 	}
+	world.TLSClientConfig = how
 	local := world.Clone()
 	local.Proxy = nil
 	local.ForceAttemptHTTP2 = false

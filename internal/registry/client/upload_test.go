@@ -144,7 +144,11 @@ func target(t *testing.T, server string, o Options, from ...string) *Repository 
 	}
 	c := New(o)
 	t.Cleanup(c.Close)
-	return c.Target(ref, auth.Credentials{}, from...)
+	r, err := c.Target(ref, auth.Credentials{}, from...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func blobOf(data []byte) (ocispec.Descriptor, Opener) {
@@ -363,7 +367,11 @@ func TestUploadLies(t *testing.T) {
 	ref, _ := reference.Parse(strings.TrimPrefix(k.URL, "http://") + "/a/b:tag")
 	c := New(Options{Backoff: time.Millisecond})
 	t.Cleanup(c.Close)
-	if _, err := c.Target(ref, alice).Upload(t.Context(), d, open, UploadOptions{}); err != nil {
+	own, err := c.Target(ref, alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Upload(t.Context(), d, open, UploadOptions{}); err != nil {
 		t.Error(err)
 	}
 	if len(thief.list) != 1 || thief.leaked() {
