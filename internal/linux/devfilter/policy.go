@@ -191,8 +191,7 @@ func parseRule(r specs.LinuxDeviceCgroup) (Rule, error) {
 			rule.Access |= Write
 		case 'm':
 			rule.Access |= Mknod
-		default:
-			return Rule{}, fmt.Errorf("access %q has letters other than r, w and m", r.Access)
+			// Other letters are passed over, as other runtimes have always done.
 		}
 	}
 	if rule.Access == 0 {

@@ -9,14 +9,11 @@ package command
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/state"
@@ -27,6 +24,7 @@ import (
 type app struct {
 	stdin          *os.File
 	stdout, stderr io.Writer
+	name           string // that it goes by
 
 	root, log, logFormat, rootless string
 	debug, systemd, rootGiven      bool
@@ -79,7 +77,10 @@ func commands() []command {
 // Main runs the command line args, without the program's name, and returns the
 // exit code.
 func Main(ctx context.Context, args []string) int {
-	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, name: "lade-runtime"}
+	if filepath.Base(os.Args[0]) == "runc" {
+		a.name = "runc" // installed in its place, it answers to its name
+	}
 	err := a.main(ctx, args)
 	if err == nil {
 		return 0
@@ -122,9 +123,17 @@ func (a *app) main(ctx context.Context, args []string) error {
 		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "systemd cgroup flag passed, but systemd support for managing cgroups is not available"), "leave out --systemd-cgroup")
 	}
 	for _, c := range commands() {
-		if c.name == rest[0] {
-			return c.run(a, ctx, rest[1:])
+		if c.name != rest[0] {
+			continue
 		}
+		err := c.run(a, ctx, rest[1:])
+		if h, ok := errors.AsType[*helpError](err); ok {
+			return a.commandHelp(c, h.flags)
+		}
+		return err
+	}
+	if len(rest) > 1 && isHelp(rest[1]) {
+		return errdefs.New(errdefs.Invalid, "No help topic for '%s'", rest[0])
 	}
 	return errdefs.Hint(errdefs.New(errdefs.Invalid, "no such command: %q", rest[0]), "see lade-runtime --help")
 }
@@ -146,57 +155,8 @@ func (a *app) version() error {
 	if commit == "" {
 		commit = "unknown"
 	}
-	_, err := fmt.Fprintf(a.stdout, "lade-runtime version %s\ncommit: %s\nspec: 1.3.0\n", version.Version, commit)
+	_, err := fmt.Fprintf(a.stdout, "%s version %s\ncommit: %s\nspec: 1.3.0\n", a.name, version.Version, commit)
 	return err
-}
-
-func (a *app) help() error {
-	var b strings.Builder
-	b.WriteString("lade-runtime: an OCI runtime with the command line of runc\n\nlade-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND ...\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(&b, "  %-9s %-38s %s\n", c.name, c.args, c.about)
-	}
-	_, err := io.WriteString(a.stdout, b.String())
-	return err
-}
-
-// fail tells of an error: in the log, as callers parse it, and for people.
-func (a *app) fail(message string) {
-	_, _ = fmt.Fprintln(a.stderr, message)
-	if a.log != "" {
-		a.tell("error", message)
-	}
-}
-
-// warn tells of something that is not done as it was asked for: in the log, if
-// there is one, and otherwise for people.
-func (a *app) warn(message string) {
-	if a.log == "" {
-		_, _ = fmt.Fprintln(a.stderr, "warning:", message)
-		return
-	}
-	a.tell("warning", message)
-}
-
-// tell adds a line to the log, as callers parse it.
-func (a *app) tell(level, message string) {
-	f, err := os.OpenFile(a.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		_, _ = fmt.Fprintln(a.stderr, "write the log:", err)
-		return
-	}
-	defer f.Close()
-	now := time.Now().Format(time.RFC3339)
-	if a.logFormat == "json" {
-		line, _ := json.Marshal(struct {
-			Level string `json:"level"`
-			Msg   string `json:"msg"`
-			Time  string `json:"time"`
-		}{level, message, now})
-		_, _ = f.Write(append(line, '\n'))
-		return
-	}
-	_, _ = fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, message)
 }
 
 // one returns the only argument of a command.

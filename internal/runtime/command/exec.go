@@ -45,7 +45,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 	if len(f.args) == 0 && f.process == "" {
 		return errdefs.New(errdefs.Invalid, "process args cannot be empty")
 	}
-	o.Process = f.apply
+	o.Process, o.Planned = f.apply, a.planned
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.ExplainExec(a.store(), o) })
 	}

@@ -12,7 +12,10 @@ import (
 	"lade/internal/version"
 )
 
-func (a *app) features(context.Context, []string) error {
+func (a *app) features(_ context.Context, args []string) error {
+	if _, err := (flagSet{}).parse(args, true); err != nil {
+		return err
+	}
 	yes, no := true, false
 	var caps []string
 	if set, err := capability.Supported(); err == nil {

@@ -62,6 +62,8 @@ func (fs flagSet) parse(args []string, mixed bool) ([]string, error) {
 		name, value, given := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 		f := fs.find(name)
 		switch {
+		case f == nil && isHelp(arg):
+			return nil, &helpError{fs}
 		case f == nil:
 			return nil, errdefs.Hint(errdefs.New(errdefs.Invalid, "flag provided but not defined: -%s", name), "see lade-runtime --help")
 		case given:

@@ -159,7 +159,11 @@ func (a *app) resume(_ context.Context, args []string) error {
 }
 
 func (a *app) live(args []string) (*state.Record, state.Status, error) {
-	id, err := one(args)
+	rest, err := flagSet{}.parse(args, true)
+	if err != nil {
+		return nil, "", err
+	}
+	id, err := one(rest)
 	if err != nil {
 		return nil, "", err
 	}

@@ -32,6 +32,8 @@ type ExecOptions struct {
 	// Cgroups are cgroups below the container's, as cgroup.Group.Below has
 	// them; none is the container's own.
 	Cgroups []string
+	// Planned, unless it is nil, is shown the program before it is carried out.
+	Planned func(*program.Program)
 	// Process changes or replaces the process that the bundle has.
 	Process func(*specs.Process) (*specs.Process, error)
 }
@@ -52,6 +54,9 @@ func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
 	e, err := planExec(store, o, follow)
 	if err != nil {
 		return nil, err
+	}
+	if o.Planned != nil && !follow {
+		o.Planned(e.program)
 	}
 	if err := checkKept(o.Keep); err != nil {
 		return nil, err

@@ -38,6 +38,8 @@ type CreateOptions struct {
 	Env []string
 	// Wait makes the process wait for Start.
 	Wait bool
+	// Planned, unless it is nil, is shown the program before it is carried out.
+	Planned func(*program.Program)
 }
 
 // Create makes a container. It is recorded, and, with Wait, waiting to be
@@ -74,6 +76,9 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 		return nil, err
 	}
 	goOn = goOn && o.Wait
+	if o.Planned != nil {
+		o.Planned(prog)
+	}
 	if err := checkKept(o.Keep); err != nil {
 		return nil, err
 	}

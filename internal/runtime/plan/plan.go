@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -141,6 +142,11 @@ type builder struct {
 
 	copies     []program.Step // of the runtime, for tmpfs mounts that begin as copies
 	copiesLate bool           // the child has been released before it makes mounts
+}
+
+// warn notes what is not done as it was asked for.
+func (b *builder) warn(format string, args ...any) {
+	b.prog.Warnings = append(b.prog.Warnings, fmt.Sprintf(format, args...))
 }
 
 func (b *builder) add(steps ...program.Step) { b.steps = append(b.steps, steps...) }

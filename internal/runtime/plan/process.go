@@ -190,11 +190,20 @@ func (b *builder) capabilities() capSets {
 		{c.Ambient, &sets.ambient, "ambient"},
 	} {
 		// The specification: names that cannot be mapped are passed over.
-		set, _ := capability.ParseSet(s.names)
+		set, err := capability.ParseSet(s.names)
+		if err != nil {
+			b.warn("process.capabilities.%s: %s", s.field, strings.ReplaceAll(err.Error(), "\n", "; "))
+		}
+		if rest := set &^ b.held(); rest != 0 {
+			b.warn("process.capabilities.%s: the runtime does not hold %s", s.field, rest)
+		}
 		*s.set = set & b.held()
 	}
 	// What the kernel would refuse otherwise.
 	sets.effective &= sets.permitted
+	for _, name := range (sets.ambient &^ (sets.permitted & sets.inheritable)).Names() {
+		b.warn("can't raise ambient capability %s: it is not both permitted and inheritable", name)
+	}
 	sets.ambient &= sets.permitted & sets.inheritable
 	return sets
 }

@@ -38,6 +38,8 @@ type Program struct {
 	// it becomes the executor.
 	Early []Step `json:"early,omitempty"`
 	Child []Step `json:"child"`
+	// Warnings tell what was asked for and is not in the program.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Step is one step: a system call, or a tiny fixed group of them on the

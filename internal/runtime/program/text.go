@@ -21,6 +21,9 @@ func (p *Program) Text() string {
 	p.section(&b, "runtime, beside the child", p.Beside, &n)
 	p.section(&b, "child, before it leaves the runtime's image", p.Early, &n)
 	p.section(&b, "child", p.Child, &n)
+	for _, w := range p.Warnings {
+		b.WriteString("# " + w + "\n")
+	}
 	return b.String()
 }
 
