@@ -44,7 +44,7 @@ func (c *Client) Events(ctx context.Context, o EventsOptions) (*EventStream, err
 	if err := o.Filters.query(q); err != nil {
 		return nil, err
 	}
-	resp, err := c.do(ctx, call{method: http.MethodGet, path: path("events"), query: q})
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path("events"), query: q}) //nolint:bodyclose // EventStream closes it
 	if err != nil {
 		return nil, err
 	}

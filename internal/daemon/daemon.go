@@ -153,6 +153,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if bridge != nil {
 		recoverNetworks(ctx, bridge, containers, log)
 	}
+	containers.Resume(ctx)
 	images.sweep(ctx)
 
 	sys, err := newSystem(o, g.host, g.programs, images, containers)

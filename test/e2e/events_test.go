@@ -48,7 +48,7 @@ func TestEventsOverKills(t *testing.T) {
 		h.startEngine()
 	}
 	background.Wait()
-	for _, id := range strings.Fields(h.must("ps", "-aq", "--no-trunc")) {
+	for id := range strings.FieldsSeq(h.must("ps", "-aq", "--no-trunc")) {
 		if h.must("inspect", "-f", "{{.State.Status}}", id) != "created" {
 			h.must("wait", id)
 		}

@@ -42,6 +42,7 @@ func (s *Service) Adopt(ctx context.Context) error {
 	found := make([]*container, len(all))
 	for i, l := range all {
 		found[i] = newContainer(l.Def, l.State)
+		found[i].oldBoot = !l.ThisBoot
 		s.mu.Lock()
 		s.byID[l.Def.ID] = found[i]
 		s.names[l.Def.Name] = l.Def.ID
@@ -116,7 +117,7 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 // been recorded: only the tidying up may be missing. A start removes what lies
 // there before it does anything else.
 func (s *Service) endKnown(l record.Loaded) bool {
-	if l.State.Status != api.StateExited {
+	if l.State.Status != api.StateExited && l.State.Status != api.StateRestarting {
 		return false
 	}
 	exit, err := shim.ReadExit(s.cfg.ExitFile(l.Def.ID))
@@ -141,7 +142,10 @@ func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, 
 	case shim.StatusRunning, shim.StatusExited:
 		st := l.State
 		if !st.Alive() || st.PID != now.PID {
-			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: process.Began(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts}
+			st = record.State{Status: api.StateRunning, PID: now.PID, PIDStart: process.Began(now.PID), StartedAt: now.StartedAt.UTC(), Restarts: st.Restarts, RestartPause: st.RestartPause}
+			if l.State.Status == api.StateRestarting {
+				st.Restarts++
+			}
 			if err := s.records.PutState(l.Def, st, record.Event(l.Def, events.ActionStart)); err != nil {
 				return err
 			}
@@ -178,7 +182,7 @@ func (s *Service) foundEnded(ctx context.Context, c *container, exit shim.Exit) 
 	if !c.state.Alive() { // nor was it told of that it ran
 		happened = append(happened, record.Event(c.def, events.ActionStart))
 	}
-	c.state = after(c.state, exit)
+	c.state = decide(c.def, after(c.state, exit))
 	st, def := c.state, c.def
 	c.mu.Unlock()
 	happened = append(happened, endEvents(def, st)...)

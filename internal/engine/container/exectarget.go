@@ -39,6 +39,8 @@ func (s *Service) ExecTarget(_ context.Context, ref string) (ExecTarget, error) 
 	switch {
 	case st.Status == api.StatePaused:
 		return ExecTarget{}, errdefs.New(errdefs.Conflict, "container %s is paused, unpause the container before exec", ref)
+	case st.Status == api.StateRestarting:
+		return ExecTarget{}, errRestarting(def)
 	case !st.Alive() || r == nil:
 		return ExecTarget{}, errdefs.New(errdefs.Conflict, "container %s is not running", def.ID)
 	case sh == nil:

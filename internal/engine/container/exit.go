@@ -81,8 +81,8 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
 	c.mu.Lock()
-	st := after(c.state, exit)
 	def := c.def
+	st := decide(def, after(c.state, exit))
 	c.mu.Unlock()
 	if err := s.records.PutState(def, st, endEvents(def, st)...); err != nil {
 		s.log.Error("record the end of a container", "container", c.id, "err", err)
@@ -114,8 +114,12 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	if c.run == r {
 		c.run = nil
 	}
+	again := c.state.Status == api.StateRestarting
 	c.mu.Unlock()
 	close(r.ended)
+	if again {
+		s.startLater(ctx, c)
+	}
 	if def.Ephemeral {
 		remove := s.removeLocked
 		if early {

@@ -100,6 +100,7 @@ func (m *machine) start() {
 	if err := m.service.Adopt(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
+	m.service.Resume(m.t.Context())
 }
 
 // crash ends the engine as kill -9 would: what was to be written later is not.
@@ -476,28 +477,39 @@ func (m *machine) heard() record.Events {
 
 // happened returns the actions of all events of a container, and checks that
 // they are numbered without gaps.
-func (m *machine) happened(id string) string {
+func (m *machine) happened(id string) string { return m.listen(id, "") }
+
+// listen returns the actions of a container's events, once they are as wanted,
+// or all there are where nothing is.
+func (m *machine) listen(id, want string) string {
 	m.t.Helper()
-	from := uint64(0)
-	st, err := m.events.Stream(event.Options{After: &from, Until: time.Now()})
+	o := event.Options{After: new(uint64)}
+	ctx, cancel := context.WithTimeout(m.t.Context(), 20*time.Second)
+	defer cancel()
+	if want == "" {
+		o.Until = time.Now()
+	}
+	st, err := m.events.Stream(o)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	defer st.Close()
 	var out []string
 	for last := uint64(0); ; last++ {
-		e, err := st.Next(m.t.Context(), func() error { return nil })
+		e, err := st.Next(ctx, func() error { return nil })
 		if errors.Is(err, io.EOF) {
 			return strings.Join(out, " ")
 		}
 		if err != nil {
-			m.t.Fatal(err)
+			m.t.Fatalf("%v after %q, want %q", err, out, want)
 		}
 		if e.Number != last+1 {
 			m.t.Errorf("event %d follows %d", e.Number, last)
 		}
 		if e.Actor.ID == id {
-			out = append(out, string(e.Action))
+			if out = append(out, string(e.Action)); strings.Join(out, " ") == want {
+				return want
+			}
 		}
 	}
 }

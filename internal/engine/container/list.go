@@ -26,7 +26,7 @@ func (s *Service) List(_ context.Context, o ListOptions) ([]api.Summary, error) 
 	out := []api.Summary{}
 	for _, c := range s.all() {
 		d, st := c.view()
-		if !all && !st.Alive() || !f.Match(d, st) {
+		if !all && !st.Up() || !f.Match(d, st) {
 			continue
 		}
 		out = append(out, s.summary(d, st, o.Size, now))
@@ -101,7 +101,7 @@ func statusText(st record.State, now time.Time) string {
 func (s *Service) Counts() (running, paused, stopped int) {
 	for _, c := range s.all() {
 		switch _, st := c.view(); st.Status {
-		case api.StateRunning:
+		case api.StateRunning, api.StateRestarting:
 			running++
 		case api.StatePaused:
 			paused++

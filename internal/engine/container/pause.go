@@ -20,6 +20,10 @@ func (s *Service) Unpause(ctx context.Context, ref string) error {
 	return s.freeze(ctx, ref, api.StatePaused, api.StateRunning)
 }
 
+func errRestarting(def record.Definition) error {
+	return errdefs.New(errdefs.Conflict, "container %s is restarting, wait until the container is running", def.ID)
+}
+
 func (s *Service) freeze(ctx context.Context, ref string, from, to api.ContainerState) error {
 	c, err := s.acquire(ctx, ref)
 	if err != nil {
@@ -28,6 +32,8 @@ func (s *Service) freeze(ctx context.Context, ref string, from, to api.Container
 	defer c.op.unlock()
 	def, st := c.view()
 	switch {
+	case st.Status == api.StateRestarting:
+		return errRestarting(def)
 	case !st.Alive():
 		return errdefs.New(errdefs.Conflict, "container %s is not running", def.ID)
 	case st.Status != from && to == api.StatePaused:

@@ -26,6 +26,10 @@ func (s *Service) Remove(ctx context.Context, ref string, o RemoveOptions) error
 		}
 		_, st := c.view()
 		r := c.current()
+		if r == nil && st.Status == api.StateRestarting && !o.Force {
+			c.op.unlock()
+			return errdefs.New(errdefs.Conflict, "cannot remove container %q: container is restarting: stop the container before removing or force remove", strings.TrimPrefix(ref, "/"))
+		}
 		if r == nil {
 			defer c.op.unlock()
 			c.keepVolumes = !o.Volumes

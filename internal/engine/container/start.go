@@ -27,6 +27,11 @@ func (s *Service) Start(ctx context.Context, ref string) error {
 		return err
 	}
 	defer c.op.unlock()
+	c.mu.Lock()
+	if c.state.Status != api.StateRestarting {
+		c.state.Restarts = 0
+	}
+	c.mu.Unlock()
 	return s.startLocked(ctx, c)
 }
 
@@ -36,12 +41,18 @@ func (s *Service) startLocked(ctx context.Context, c *container) error {
 	switch st.Status {
 	case api.StatePaused:
 		return errdefs.New(errdefs.Conflict, "cannot start a paused container, try unpause instead")
-	case api.StateRunning:
+	case api.StateRunning, api.StateRestarting:
 		return errdefs.New(errdefs.NotModified, "container %s is already running", def.Name)
 	case api.StateDead, api.StateRemoving:
 		return errdefs.New(errdefs.Conflict, "container is marked for removal and cannot be started")
 	default:
 	}
+	return s.begin(ctx, c)
+}
+
+// begin starts c, whose operation lock is held, and which does not run.
+func (s *Service) begin(ctx context.Context, c *container) error {
+	def, _ := c.view()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 	err := s.launch(ctx, c, def)
@@ -87,6 +98,10 @@ func (s *Service) startFailed(ctx context.Context, c *container, def record.Defi
 // launch makes c run, and watches it.
 func (s *Service) launch(ctx context.Context, c *container, def record.Definition) error {
 	_, old := c.view()
+	kept := record.State{Restarts: old.Restarts}
+	if old.Status == api.StateRestarting {
+		kept = record.State{Restarts: old.Restarts + 1, RestartPause: old.RestartPause}
+	}
 	if err := s.mountVolumes(ctx, def); err != nil {
 		s.unmountVolumes(def) // some may be
 		return err
@@ -94,7 +109,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 	st, sh, err := s.launcher.Start(ctx, def, launch.Wanted{
 		Clients: c.pending.Take,
 		Record: func(st record.State) error {
-			st.Restarts = old.Restarts
+			st.Restarts, st.RestartPause = kept.Restarts, kept.RestartPause
 			return s.records.PutState(def, st, record.Event(def, events.ActionStart))
 		},
 	})
@@ -102,7 +117,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		s.unmountVolumes(def)
 		return err
 	}
-	st.Restarts = old.Restarts
+	st.Restarts, st.RestartPause = kept.Restarts, kept.RestartPause
 	s.adopted(ctx, c, st, sh)
 	c.attachLate(ctx, sh)
 	return nil

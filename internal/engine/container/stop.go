@@ -38,6 +38,18 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 		return err
 	}
 	def, st := c.view()
+	ends := sig == int(syscall.SIGKILL)
+	if own, _, err := stopParams(def.Config, StopOptions{}); err == nil && sig == own {
+		ends = true
+	}
+	if ends {
+		if done, err := s.giveUp(ctx, c); done || err != nil {
+			return err
+		}
+		if err := s.stopped(c); err != nil {
+			return err
+		}
+	}
 	if !st.Alive() {
 		return errdefs.New(errdefs.Conflict, "cannot kill container: %s: container %s is not running", ref, def.ID)
 	}
@@ -79,6 +91,9 @@ func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
 	if err != nil {
 		return err
 	}
+	if done, err := s.giveUp(ctx, c); done || err != nil {
+		return err
+	}
 	r := c.current()
 	def, st := c.view()
 	if r == nil || !st.Alive() {
@@ -92,6 +107,9 @@ func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptio
 	def, st := c.view()
 	sig, timeout, err := stopParams(def.Config, o)
 	if err != nil {
+		return err
+	}
+	if err := s.stopped(c); err != nil {
 		return err
 	}
 	if st.Status == api.StatePaused {
@@ -128,6 +146,9 @@ func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptio
 func (s *Service) killRun(ctx context.Context, c *container, r *run) error {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
+	if err := s.stopped(c); err != nil {
+		return err
+	}
 	err := s.signal(ctx, c, int(syscall.SIGKILL), "stop")
 	if _, st := c.view(); st.Status == api.StatePaused {
 		_ = s.Unpause(ctx, c.id) // a frozen process dies when it thaws
@@ -172,6 +193,9 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 	}
 	def, _ := c.view()
 	if _, _, err := stopParams(def.Config, o); err != nil {
+		return err
+	}
+	if _, err := s.giveUp(ctx, c); err != nil {
 		return err
 	}
 	if r := c.current(); r != nil {

@@ -54,7 +54,7 @@ func (s *Service) Wait(ctx context.Context, ref string, cond api.WaitCondition, 
 		since = runOf(c.state)
 	}
 	out := Waiting{ID: c.id, Answer: w.ch, Since: since}
-	if c.gone || cond == api.WaitConditionNotRunning && !c.state.Alive() || cond == api.WaitConditionNextExit && endedSince(since, c.state) {
+	if c.gone || cond == api.WaitConditionNotRunning && !c.state.Up() || cond == api.WaitConditionNextExit && endedSince(since, c.state) {
 		w.ch <- answer(c.state)
 		return out, nil
 	}

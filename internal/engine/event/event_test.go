@@ -29,6 +29,7 @@ type machine struct {
 }
 
 func newMachine(t *testing.T) *machine {
+	t.Helper()
 	m := &machine{t: t, dir: t.TempDir(), boot: "boot-1"}
 	m.start()
 	t.Cleanup(m.stop)

@@ -68,8 +68,8 @@ func (o *eventsOptions) run(ctx context.Context, env *command.Env) error {
 			// The next engine goes on behind what this one has told.
 			opts.Since, attempt = fmt.Sprintf("#%d", last), 0
 		}
-		if err == nil && opts.Until != "" || ctx.Err() != nil {
-			return nil
+		if ctx.Err() != nil || err == nil && opts.Until != "" {
+			return nil //nolint:nilerr // to be ended by ^C is how it ends
 		}
 		// Without an end, a stream that ends is an engine that does.
 		if err != nil && !errors.Is(err, client.ErrConnection) || attempt >= eventAttempts {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"reflect"
 	"sync"
 	"time"
 
@@ -62,11 +63,19 @@ type State struct {
 	KilledBy   string             `json:"killedBy,omitempty"`
 	Error      string             `json:"error,omitempty"`
 	Restarts   int                `json:"restarts,omitempty"`
-	Endpoint   *Endpoint          `json:"endpoint,omitempty"`
+	Stopped    bool               `json:"stopped,omitempty"` // somebody asked for the end
+	// RestartPause is that before the last start, or, while it is restarting,
+	// before the next; 0 where somebody asked for the start.
+	RestartPause time.Duration `json:"restartPause,omitempty"`
+	Endpoint     *Endpoint     `json:"endpoint,omitempty"`
 }
 
 // Alive reports whether the container has processes.
 func (s State) Alive() bool { return s.Status == api.StateRunning || s.Status == api.StatePaused }
+
+// Up reports whether the container is to be taken for running: it is, or is
+// about to be started again.
+func (s State) Up() bool { return s.Alive() || s.Status == api.StateRestarting }
 
 // Endpoint is a container's place in a network.
 type Endpoint struct {
@@ -268,19 +277,29 @@ func (r *Store) Load() ([]Loaded, error) {
 	if err != nil {
 		return nil, err
 	}
+	behind := map[string]State{}
 	err = r.durable.View(func(tx *metadata.Tx) error {
 		return r.defs.Each(tx, func(id string, d Definition) error {
+			last, err := r.states.Get(tx, id)
+			if err != nil {
+				last = State{Status: api.StateCreated}
+			}
 			st, ok := boot[id]
 			if !ok {
-				var err error
-				if st, err = r.states.Get(tx, id); err != nil {
-					st = State{Status: api.StateCreated}
-				}
+				st = last
+			} else if !reflect.DeepEqual(st, last) {
+				behind[id] = st // the engine was killed before it wrote it
 			}
 			all = append(all, Loaded{Def: d, State: st, ThisBoot: ok})
 			return nil
 		})
 	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.Copy(r.dirty, behind)
+	if len(behind) > 0 && r.timer == nil {
+		r.timer = time.AfterFunc(flushDelay, r.flushLogged)
+	}
 	return all, err
 }
 
