@@ -106,6 +106,65 @@ func (c *Client) LoadImages(ctx context.Context, archive io.Reader, quiet bool, 
 	return messages(r, resp.Body, progress)
 }
 
+// SaveImages returns an archive of images, which the caller closes.
+func (c *Client) SaveImages(ctx context.Context, refs []string, p *ocispec.Platform) (io.ReadCloser, error) {
+	q := url.Values{"names": refs}
+	if p != nil {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return nil, fmt.Errorf("save images: %w", err)
+		}
+		q.Set("platform", string(text))
+	}
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: path("images", "get"), query: q})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// ImportOptions says what becomes of an imported root file system.
+type ImportOptions struct {
+	Source   string   // "-": the body; or a URL
+	Name     string   // name or name:tag; empty: the image has none
+	Message  string   // of the history
+	Changes  []string // instructions of a Dockerfile
+	Platform string   // such as linux/arm64; empty is the engine's own
+}
+
+// ImportImage makes an image of a tar, and returns its id.
+func (c *Client) ImportImage(ctx context.Context, tar io.Reader, o ImportOptions) (string, error) {
+	q := url.Values{"fromSrc": {o.Source}}
+	if o.Name != "" {
+		name, tag := splitRef(o.Name)
+		q.Set("repo", name)
+		if tag != "" {
+			q.Set("tag", tag)
+		}
+	}
+	for key, value := range map[string]string{"message": o.Message, "platform": o.Platform} {
+		if value != "" {
+			q.Set(key, value)
+		}
+	}
+	if len(o.Changes) > 0 {
+		q["changes"] = o.Changes
+	}
+	r := call{method: http.MethodPost, path: path("images", "create"), query: q, body: tar, header: http.Header{"Content-Type": {"application/x-tar"}}}
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	id := ""
+	err = messages(r, resp.Body, func(m jsonstream.Message) {
+		if m.Status != "" {
+			id = m.Status
+		}
+	})
+	return id, err
+}
+
 // messages reads a stream of JSON messages up to its end or to the first that
 // is an error.
 func messages(r call, body io.Reader, progress func(jsonstream.Message)) error {

@@ -153,6 +153,8 @@ func entries() []entry {
 		{"rename", "", container.NewRename},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
+		{"save", "", image.NewSave},
+		{"import", "", image.NewImport},
 		{"rmi", "", func(env *command.Env) *cobra.Command { return image.NewRemove(env, "rmi") }},
 		{"tag", "", image.NewTag},
 		{"events", "", system.NewEvents},
@@ -163,7 +165,7 @@ func entries() []entry {
 // images returns the commands of the group image.
 func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
-		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewRemove(env, "rm", "remove"),
+		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewSave(env), image.NewImport(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
 	}
 }

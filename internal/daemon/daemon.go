@@ -163,7 +163,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	disk := newDisk(o, images, containers, volumes)
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
-		Images: images, Registries: images.registries,
+		Images: images, Archives: images, Registries: images.registries,
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
 		Events: happens, Log: log,
 	}

@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -147,6 +148,40 @@ func (l *load) blob(name string, r io.Reader, size int64) (entry, error) {
 	}
 	info, err := w.Commit()
 	return entry{digest: info.Digest, size: size, packed: packed}, err
+}
+
+// unsized stores a stream whose length nobody knows yet.
+func (l *load) unsized(ctx context.Context, r io.Reader) (entry, error) {
+	w, err := l.t.Content.Ingest(content.Expect{Name: ident.New(), Limit: l.t.Limits.Archive})
+	if err != nil {
+		return entry{}, err
+	}
+	var head []byte
+	n, err := io.Copy(w, readerFunc(func(p []byte) (int, error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		n, err := r.Read(p)
+		if len(head) < 8 {
+			head = append(head, p[:min(n, 8-len(head))]...)
+		}
+		return n, err
+	}))
+	if err != nil {
+		return entry{}, errors.Join(truncated(err), w.Abort())
+	}
+	packed, err := compressionOf(head)
+	if err != nil {
+		return entry{}, errors.Join(err, w.Abort())
+	}
+	l.lease.Hold(w.Sum()) // before anybody could find it
+	info, err := w.Commit()
+	return entry{digest: info.Digest, size: n, packed: packed}, err
+}
+
+// bytes stores a small file.
+func (l *load) bytes(name string, data []byte) (entry, error) {
+	return l.blob(name, bytes.NewReader(data), int64(len(data)))
 }
 
 func truncated(err error) error {

@@ -217,7 +217,7 @@ func (p *push) members(ctx context.Context, index document) (here []ocispec.Desc
 		return nil, 0, err
 	}
 	for _, d := range all {
-		whole, err := p.whole(d)
+		whole, err := p.t.whole(p.lease, d)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -240,22 +240,22 @@ func (p *push) members(ctx context.Context, index document) (here []ocispec.Desc
 }
 
 // whole reports whether a manifest is in the store with all that it refers to.
-func (p *push) whole(d ocispec.Descriptor) (bool, error) {
-	p.lease.Hold(d.Digest)
-	if _, ok, err := p.t.Content.Has(d.Digest); err != nil || !ok {
+func (t *Transfer) whole(lease *imagestore.Lease, d ocispec.Descriptor) (bool, error) {
+	lease.Hold(d.Digest)
+	if _, ok, err := t.Content.Has(d.Digest); err != nil || !ok {
 		return false, err
 	}
-	m, err := p.document(d)
+	raw, err := t.Content.ReadAll(d.Digest, image.MaxManifest)
 	if err != nil {
 		return false, err
 	}
-	blobs, manifests, err := image.Refers(m.raw, m.desc.MediaType)
+	blobs, manifests, err := image.Refers(raw, d.MediaType)
 	if err != nil || len(manifests) > 0 {
-		return false, err // an index in an index is not pushed
+		return false, err // an index in an index is passed over
 	}
 	for _, b := range blobs {
-		p.lease.Hold(b.Digest)
-		if _, ok, err := p.t.Content.Has(b.Digest); err != nil || !ok {
+		lease.Hold(b.Digest)
+		if _, ok, err := t.Content.Has(b.Digest); err != nil || !ok {
 			return false, err
 		}
 	}

@@ -23,6 +23,9 @@ import (
 type Saved struct {
 	Entry imagestore.Entry
 	Names []reference.Reference
+	// Single is set for one platform's image: its names lead to it and to no
+	// index.
+	Single bool
 }
 
 // Save writes images as an archive that is an OCI layout and has manifest.json
@@ -35,15 +38,14 @@ func (t *Transfer) Save(ctx context.Context, w io.Writer, images []Saved) error 
 	s := &save{t: t, tw: tar.NewWriter(w), index: ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}}
 	s.index.SchemaVersion = 2
 	for _, one := range images {
-		blobs := []digest.Digest{one.Entry.Manifest, one.Entry.ID}
-		for _, l := range one.Entry.Record.Layers {
-			blobs = append(blobs, l.Blob)
+		if err := s.include(lease, one.Entry.Record.Descriptor.Digest); err != nil {
+			return fmt.Errorf("save images: %w", err)
 		}
 		for _, n := range one.Names {
-			blobs = append(blobs, s.target(one.Entry, n).Digest)
+			if err := s.include(lease, s.target(one, n).Digest); err != nil {
+				return fmt.Errorf("save images: %w", err)
+			}
 		}
-		lease.Hold(blobs...)
-		s.blobs = append(s.blobs, blobs...)
 		if err := s.describe(one); err != nil {
 			return fmt.Errorf("save images: %w", err)
 		}
@@ -63,14 +65,44 @@ type save struct {
 	docker []dockerImage
 }
 
+// include adds a manifest with all that it refers to. Of an index those images
+// go in that are in the store, whole.
+func (s *save) include(lease *imagestore.Lease, d digest.Digest) error {
+	lease.Hold(d)
+	raw, err := s.t.Content.ReadAll(d, image.MaxManifest)
+	if err != nil {
+		return err
+	}
+	blobs, manifests, err := image.Refers(raw, "")
+	if err != nil {
+		return err
+	}
+	s.blobs = append(s.blobs, d)
+	for _, b := range blobs {
+		lease.Hold(b.Digest)
+		s.blobs = append(s.blobs, b.Digest)
+	}
+	for _, m := range manifests {
+		switch whole, err := s.t.whole(lease, m); {
+		case err != nil:
+			return err
+		case whole:
+			if err := s.include(lease, m.Digest); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // target returns what a name leads to: the manifest, or an index.
-func (s *save) target(e imagestore.Entry, name reference.Reference) ocispec.Descriptor {
-	for _, r := range e.Refs {
-		if r.Ref == name {
+func (s *save) target(one Saved, name reference.Reference) ocispec.Descriptor {
+	for _, r := range one.Entry.Refs {
+		if r.Ref == name && !one.Single {
 			return ocispec.Descriptor{Digest: r.Target}
 		}
 	}
-	return e.Record.Descriptor
+	return one.Entry.Record.Descriptor
 }
 
 // describe adds an image to both tables of contents.
@@ -81,7 +113,7 @@ func (s *save) describe(one Saved) error {
 		d.Layers = append(d.Layers, blobPath(l.Blob))
 	}
 	for _, n := range one.Names {
-		desc := s.target(e, n)
+		desc := s.target(one, n)
 		if desc.MediaType == "" {
 			raw, err := s.t.Content.ReadAll(desc.Digest, image.MaxManifest)
 			if err != nil {

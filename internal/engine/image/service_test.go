@@ -300,7 +300,7 @@ func TestSave(t *testing.T) {
 	id := f.add("a", 0, "a:1", "a:2", "b:1")
 	for refs, want := range map[string]string{"a": "Loaded image: a:1\nLoaded image: a:2\n", "b:1": "Loaded image: b:1\n", id[7:20]: "Loaded image ID: " + id + "\n"} {
 		var archive bytes.Buffer
-		if err := f.Save(t.Context(), []string{refs}, &archive); err != nil {
+		if err := f.Save(t.Context(), []string{refs}, nil, &archive); err != nil {
 			t.Fatal(err)
 		}
 		g := newFixture(t)
@@ -309,7 +309,7 @@ func TestSave(t *testing.T) {
 			t.Errorf("save %s: loaded %q, %v", refs, said, err)
 		}
 	}
-	if err := f.Save(t.Context(), []string{"nosuch"}, io.Discard); !errdefs.Is(err, errdefs.NotFound) {
+	if err := f.Save(t.Context(), []string{"nosuch"}, nil, io.Discard); !errdefs.Is(err, errdefs.NotFound) {
 		t.Errorf("save of nothing: %v", err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	registrytypes "github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/event"
@@ -190,7 +191,7 @@ func handler(f *fake) *Handler {
 		execs = &fakeExecs{}
 	}
 	s := Services{
-		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images, Registries: &f.images,
+		Lifecycle: f, States: f, Streams: f, System: f, Execs: execs, Networks: fakeNetworks(f.networks), Images: &f.images, Registries: &f.images, Archives: &f.images,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if f.events != nil {
@@ -290,6 +291,25 @@ func (f *fakeImages) Pull(_ context.Context, o engineimage.PullOptions, progress
 		progress(p)
 	}
 	return f.note("pull %s %s %s", o.Ref, o.Platform, user)
+}
+
+func (f *fakeImages) Save(_ context.Context, refs []string, p *ocispec.Platform, w io.Writer) error {
+	arch := ""
+	if p != nil {
+		arch = p.Architecture
+	}
+	if f.err == nil || f.loaded != "" {
+		_, _ = io.WriteString(w, "an archive")
+	}
+	return f.note("save %s %s", refs, arch)
+}
+
+func (f *fakeImages) Import(_ context.Context, tar io.Reader, o engineimage.ImportOptions) (string, error) {
+	b, err := io.ReadAll(tar)
+	if err != nil {
+		return "", err
+	}
+	return "sha256:1", f.note("import %s %+v", b, o)
 }
 
 func (f *fakeImages) Login(_ context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error) {

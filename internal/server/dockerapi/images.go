@@ -46,8 +46,8 @@ func (h *Handler) imageRoutes() []route {
 
 func (h *Handler) pullImage(c *call) error {
 	name := c.query.Get("fromImage")
-	if name == "" {
-		return errdefs.New(errdefs.NotImplemented, "import %s: this version of Lade does not import root file systems", c.query.Get("fromSrc"))
+	if name == "" && h.s.Archives != nil {
+		return h.importImage(c)
 	}
 	o := image.PullOptions{Ref: withTag(name, c.query.Get("tag")), Platform: c.query.Get("platform"), Auth: c.credentials()}
 	return h.report(c, func(progress func(transfer.Progress)) error {

@@ -22,6 +22,7 @@ type Services struct {
 	Execs      Execs
 	Images     Images
 	Registries Registries
+	Archives   Archives
 	System     System
 	Networks   Networks
 	Disk       Disk

@@ -3,12 +3,15 @@ package dockerapi
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 
 	"github.com/moby/moby/api/pkg/authconfig"
+	"github.com/moby/moby/api/types/jsonstream"
 	registrytypes "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/engine/image"
 	"lade/internal/engine/registry"
 	"lade/internal/errdefs"
 	"lade/internal/transfer"
@@ -19,6 +22,73 @@ import (
 type Registries interface {
 	Login(ctx context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error)
 	Push(ctx context.Context, o registry.PushOptions, progress func(transfer.Progress)) error
+}
+
+// Archives brings images out into archives, and root file systems in. Its
+// methods are those of image.Service.
+type Archives interface {
+	Save(ctx context.Context, refs []string, p *ocispec.Platform, w io.Writer) error
+	Import(ctx context.Context, tar io.Reader, o image.ImportOptions) (id string, err error)
+}
+
+func (h *Handler) archiveRoutes() []route {
+	if h.s.Archives == nil {
+		return nil
+	}
+	return []route{
+		{http.MethodGet, "/images/get", h.saveImages},
+		{http.MethodGet, "/images/{name}/get", h.saveImages},
+	}
+}
+
+// saveImages sends an archive. Its status goes out with the first byte: an
+// image that is not there is answered as such, and an archive that breaks off
+// later ends the connection, so that it cannot be taken for a whole one.
+func (h *Handler) saveImages(c *call) error {
+	p, err := c.platform()
+	if err != nil {
+		return err
+	}
+	names := c.query["names"]
+	if c.name != "" {
+		names = []string{c.name}
+	}
+	w := &archiveWriter{c: c}
+	err = h.s.Archives.Save(c.Context(), names, p, w)
+	if err != nil && w.began {
+		h.log.Error("an archive was broken off", "images", names, "err", err)
+		panic(http.ErrAbortHandler)
+	}
+	return err
+}
+
+type archiveWriter struct {
+	c     *call
+	began bool
+}
+
+func (w *archiveWriter) Write(p []byte) (int, error) {
+	if !w.began {
+		w.began = true
+		w.c.w.Header().Set("Content-Type", "application/x-tar")
+	}
+	return w.c.w.Write(p)
+}
+
+func (h *Handler) importImage(c *call) error {
+	if src := c.query.Get("fromSrc"); src != "-" {
+		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "import %s: the engine fetches nothing from the network on its own", src), "download it, and pipe it in: curl -L %s | lade import - NAME", src)
+	}
+	o := image.ImportOptions{Message: c.query.Get("message"), Changes: c.query["changes"], Platform: c.query.Get("platform")}
+	if repo := c.query.Get("repo"); repo != "" {
+		o.Name = withTag(repo, c.query.Get("tag"))
+	}
+	id, err := h.s.Archives.Import(c.Context(), c.Body, o)
+	if err != nil {
+		return err
+	}
+	newMessages(c.w).send(jsonstream.Message{Status: id})
+	return nil
 }
 
 func (h *Handler) registryRoutes() []route {
