@@ -110,7 +110,8 @@ func (f *front) serve(ctx context.Context, ready func()) (*follower, error) {
 	defer cancel()
 	if next != nil {
 		_ = listener.Close()
-		_ = <-served // the server knows of a connection only some time after it accepted it
+		// The server knows of a connection only some time after it accepted it.
+		f.log.Debug("the socket is given", "accept", <-served)
 		f.handler.Leave(next.Answer)
 		_ = conns.Drain(over, server, silence)
 	} else {
