@@ -24,6 +24,7 @@ type Writer struct {
 	held        [2][]byte // unfinished lines of Stdout and Stderr
 	unreported  uint64    // lines dropped since the last lost record
 	dropped     uint64
+	also        func(Entry) // see Tee
 }
 
 // NewWriter opens a log for writing and makes its directory if need be. It
@@ -171,7 +172,17 @@ func (w *Writer) marker(s Stream) {
 	w.flush()
 }
 
+// Tee has also called with each line, as it is written. It must not wait.
+func (w *Writer) Tee(also func(Entry)) {
+	if w != nil {
+		w.also = also
+	}
+}
+
 func (w *Writer) put(r record) {
+	if w.also != nil && r.line() {
+		w.also(r.entry())
+	}
 	if len(w.batch) == 0 && w.unreported > 0 {
 		n := binary.LittleEndian.AppendUint64(nil, w.unreported)
 		w.batch = appendRecord(w.batch, record{stream: lost, time: r.time, data: n})

@@ -29,6 +29,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/mount"
 	"lade/internal/logs"
+	"lade/internal/logs/forward"
 )
 
 // Names within a bundle.
@@ -72,6 +73,8 @@ type Config struct {
 	StartNow bool `json:"startNow,omitempty"`
 	// Log is where the container's output goes.
 	Log logs.Config `json:"log"`
+	// Forward is where else it goes.
+	Forward forward.Config `json:"forward,omitzero"`
 	// ExitFile takes the exit record; empty, or if it cannot be written:
 	// BUNDLE/exit.json. LastExit looks at both.
 	ExitFile string `json:"exitFile,omitempty"`

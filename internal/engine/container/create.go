@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/launch"
+	"lade/internal/engine/container/logdriver"
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
@@ -160,7 +161,7 @@ func defaults(d *record.Definition, hostname, runtimeName string) {
 		h.Runtime = runtimeName
 	}
 	if h.LogConfig.Type == "" {
-		h.LogConfig = api.LogConfig{Type: "json-file", Config: map[string]string{}}
+		h.LogConfig = api.LogConfig{Type: logdriver.Local, Config: map[string]string{}}
 	}
 	if h.RestartPolicy.Name == "" {
 		h.RestartPolicy.Name = api.RestartPolicyDisabled

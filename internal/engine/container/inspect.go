@@ -14,8 +14,10 @@ import (
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/engine/container/logdriver"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
+	"lade/internal/logs/forward"
 )
 
 // Inspect returns all that is known about a container.
@@ -46,6 +48,9 @@ func (s *Service) Inspect(_ context.Context, ref string, size bool) (api.Inspect
 		Mounts:          mountPoints(d.Mounts),
 		Config:          d.Config,
 		NetworkSettings: networkSettings(d, st),
+	}
+	if d.Host.LogConfig.Type == forward.JSONFile {
+		r.LogPath = logdriver.JSONFile(filepath.Dir(r.LogPath), d.ID)
 	}
 	if d.Image.Manifest != "" {
 		r.ImageManifestDescriptor = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d.Image.Manifest}

@@ -81,7 +81,7 @@ func (s *Service) Info(ctx context.Context) (api.Info, error) {
 		MemoryLimit: true, SwapLimit: true, CPUCfsPeriod: true, CPUCfsQuota: true, CPUShares: true, CPUSet: true, PidsLimit: true,
 		IPv4Forwarding: forwarding(), OomKillDisable: s.cfg.CgroupVersion == "1",
 		NFd: countFiles(), NGoroutines: runtime.NumGoroutine(), SystemTime: time.Now().Format(time.RFC3339Nano),
-		LoggingDriver: "json-file", CgroupDriver: "cgroupfs", CgroupVersion: s.cfg.CgroupVersion,
+		LoggingDriver: "local", CgroupDriver: "cgroupfs", CgroupVersion: s.cfg.CgroupVersion,
 		KernelVersion: kernelRelease(), OperatingSystem: name, OSVersion: osVersion, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: memTotal(), DockerRootDir: s.cfg.DataDir,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
@@ -90,7 +90,7 @@ func (s *Service) Info(ctx context.Context) (api.Info, error) {
 		Isolation: container.IsolationEmpty,
 	}
 	info.Plugins.Network = []string{"bridge", "host", "none"}
-	info.Plugins.Volume, info.Plugins.Log = []string{}, []string{"json-file", "local", "none"}
+	info.Plugins.Volume, info.Plugins.Log = []string{}, []string{"journald", "json-file", "local", "none", "syslog"}
 	info.Swarm.LocalNodeState = "inactive"
 	if s.cfg.UserNamespaces {
 		info.SecurityOptions = append(info.SecurityOptions, "name=userns")

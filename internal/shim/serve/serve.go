@@ -31,6 +31,7 @@ import (
 	"lade/internal/linux/poll"
 	"lade/internal/linux/scm"
 	"lade/internal/logs"
+	"lade/internal/logs/forward"
 	"lade/internal/shim"
 )
 
@@ -85,6 +86,12 @@ func newServer(cfg shim.Config) (*server, error) {
 	}
 	if s.log, err = logs.NewWriter(cfg.Log); err != nil {
 		return nil, err
+	}
+	if s.forward, err = forward.Open(cfg.Forward); err != nil {
+		return nil, err
+	}
+	if s.forward != nil {
+		s.log.Tee(s.forward.Line)
 	}
 	s.container = &proc{
 		s: s, terminal: cfg.Terminal, width: cfg.ConsoleWidth, height: cfg.ConsoleHeight,

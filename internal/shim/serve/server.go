@@ -15,6 +15,7 @@ import (
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/scm"
 	"lade/internal/logs"
+	"lade/internal/logs/forward"
 	"lade/internal/shim"
 	"lade/internal/shim/wire"
 )
@@ -33,6 +34,7 @@ type server struct {
 	container *proc
 	execs     map[string]*proc
 	log       *logs.Writer
+	forward   forward.Driver // of the lines of log; nil: nowhere
 	cgroup    cgroup
 	killedBy  map[int]string // who asked for a signal, by signal
 
@@ -339,6 +341,9 @@ func (s *server) record(p *proc) {
 	path := shim.ExecExitPath(".", p.exec)
 	if p == s.container {
 		_ = s.log.Close(time.Now())
+		if s.forward != nil {
+			s.forward.Close()
+		}
 		path = s.cfg.ExitPath()
 		p.exit.OOMKilled = s.cgroup.oomKilled()
 		p.exit.PeakMemory = s.cgroup.peakMemory()

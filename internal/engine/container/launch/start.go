@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/atomicfile"
 	"lade/internal/engine/container/idrange"
+	"lade/internal/engine/container/logdriver"
 	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/process"
 	"lade/internal/engine/container/record"
@@ -161,11 +162,21 @@ func (l *Launcher) writeConfig(def record.Definition, root *os.File) error {
 
 func (l *Launcher) shimConfig(def record.Definition, root mount.Root, now bool) shim.Config {
 	rt := l.Runtime(def.Host.Runtime)
-	size, _ := request.LogSize(def.Host.LogConfig) // checked at create
+	info := logdriver.Info{
+		ID: def.ID, ContainerName: def.Name, ImageID: def.Image.ID.String(), ImageName: def.Image.Asked,
+		Entrypoint: strings.Join(request.Command(def.Config), " "), Env: def.Config.Env, Labels: def.Config.Labels,
+	}
+	forward, err := logdriver.Forward(def.Host.LogConfig, info, filepath.Dir(l.cfg.LogDir(def.ID)))
+	if err != nil {
+		// A name that could be looked up at create cannot be now. The container's
+		// own log is what counts.
+		l.cfg.Log.Warn("the container's log is not forwarded", "container", def.ID, "err", err)
+	}
 	return shim.Config{
 		Version: 1, ID: def.ID, Bundle: l.cfg.Bundle(def.ID), Runtime: rt.Program, RuntimeArgs: rt.Args, RuntimeRoot: l.cfg.RuntimeRoot(),
 		Root: &root, RootComes: l.cfg.Roots != nil, Terminal: def.Config.Tty, Stdin: def.Config.OpenStdin, StdinOnce: def.Config.StdinOnce, StartNow: now,
-		Log:          logs.Config{Dir: l.cfg.LogDir(def.ID), MaxBytes: size, None: def.Host.LogConfig.Type == "none"},
+		Log:          logs.Config{Dir: l.cfg.LogDir(def.ID), MaxBytes: logdriver.Bytes(def.Host.LogConfig), None: def.Host.LogConfig.Type == logdriver.None},
+		Forward:      forward,
 		ExitFile:     l.cfg.ExitFile(def.ID),
 		ConsoleWidth: uint16(min(def.Host.ConsoleSize[1], 1<<16-1)), ConsoleHeight: uint16(min(def.Host.ConsoleSize[0], 1<<16-1)),
 	}

@@ -8,6 +8,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container/logdriver"
 	"lade/internal/errdefs"
 	"lade/internal/image/account"
 )
@@ -209,13 +210,7 @@ func checkRuntime(h *api.HostConfig, host Host) error {
 	if p := h.CgroupParent; p != "" && (strings.Contains(p, "..") || strings.ContainsAny(p, "\n\x00")) {
 		return errdefs.New(errdefs.Invalid, "invalid cgroup parent %q", p)
 	}
-	switch h.LogConfig.Type {
-	case "", "json-file", "local", "none", "lade":
-	default:
-		return errdefs.Hint(errdefs.New(errdefs.Invalid, "logger: no log driver named '%s' is registered", h.LogConfig.Type), "use json-file, local or none")
-	}
-	_, err := LogSize(h.LogConfig)
-	return err
+	return logdriver.Check(h.LogConfig)
 }
 
 // checkUnsupported refuses what Lade cannot do yet, rather than to start a

@@ -347,18 +347,6 @@ func TestExtraHosts(t *testing.T) {
 	}
 }
 
-func TestLogSize(t *testing.T) {
-	got, err := LogSize(api.LogConfig{Config: map[string]string{"max-size": "10m", "max-file": "3"}})
-	if err != nil || got != 30<<20 {
-		t.Errorf("%d, %v", got, err)
-	}
-	for _, c := range []map[string]string{{"max-size": "x"}, {"max-file": "0"}, {"max-size": "8000000t", "max-file": "2000000000"}} {
-		if n, err := LogSize(api.LogConfig{Config: c}); err == nil {
-			t.Errorf("%v is %d", c, n)
-		}
-	}
-}
-
 func FuzzParseBind(f *testing.F) {
 	for _, s := range []string{"/a:/b:ro", "a:b", "/a:/b:rslave,z", ":::", "/a:/"} {
 		f.Add(s)

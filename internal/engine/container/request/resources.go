@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/errdefs"
@@ -123,37 +122,4 @@ func checkUlimits(_ *api.Config, h *api.HostConfig) error {
 		seen[u.Name] = true
 	}
 	return nil
-}
-
-// LogSize returns how many bytes of log a container may keep: max-size times
-// max-file where they are given, 0 where not.
-func LogSize(l api.LogConfig) (int64, error) {
-	var size, files int64 = 0, 1
-	for k, v := range l.Config {
-		var err error
-		switch k {
-		case "max-size":
-			if v != "-1" {
-				size, err = units.RAMInBytes(v)
-			}
-			if err == nil && size < 0 {
-				err = fmt.Errorf("it is negative")
-			}
-		case "max-file":
-			files, err = strconv.ParseInt(v, 10, 32)
-			if err == nil && files < 1 {
-				err = fmt.Errorf("it must be at least 1")
-			}
-		case "mode", "max-buffer-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag":
-		default:
-			return 0, errdefs.New(errdefs.Invalid, "unknown log opt '%s' for log driver", k)
-		}
-		if err != nil {
-			return 0, errdefs.New(errdefs.Invalid, "invalid value %q for log opt %s: %w", v, k, err)
-		}
-	}
-	if size > 0 && files > (1<<62)/size {
-		return 0, errdefs.New(errdefs.Invalid, "max-size times max-file is out of range")
-	}
-	return size * files, nil
 }
