@@ -30,7 +30,7 @@ func newSyslog(c Config) (*syslog, error) {
 	targets := []dgram.Target{{Network: c.Network, Address: c.Address}}
 	if c.Network == "" {
 		targets = nil
-		for _, path := range strings.FieldsSeq(localSockets) {
+		for path := range strings.FieldsSeq(localSockets) {
 			targets = append(targets, dgram.Target{Network: "unixgram", Address: path}, dgram.Target{Network: "unix", Address: path})
 		}
 	}
