@@ -44,7 +44,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
 	f.Nested = nested()
-	f.Resctrl = resctrl(b.Config)
+	f.Resctrl = resctrlRoot(b.Config)
 	if p := b.Config.Process; p != nil && b.Rootfs != "" && plan.Homeless(p.Env) {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}

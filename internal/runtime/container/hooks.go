@@ -35,10 +35,11 @@ func hasPIDNamespace(c *specs.Spec) bool {
 func (m *maker) hook(ctx context.Context, s *program.Step, pid int) error {
 	m.record.PID = pid
 	kind, h := s.Args[0].S, s.Carry.(*specs.Hook)
+	i := int(s.Args[2].N)
 	if kind != "createContainer" {
-		return runHook(ctx, kind, h, m.record, state.Creating)
+		return numbered(kind, i, runHook(ctx, kind, h, m.record, state.Creating))
 	}
-	return enterHook(ctx, kind, h, m.bundle, m.record)
+	return numbered(kind, i, enterHook(ctx, kind, h, m.bundle, m.record))
 }
 
 // enterHook runs a hook in the namespaces of the container's process.
@@ -57,7 +58,7 @@ func enterHook(ctx context.Context, kind string, h *specs.Hook, b *bundle.Bundle
 		out, err = enterAndRun(ctx, kind, h, b, rec)
 		done <- err
 	}()
-	return hookError(ctx, kind, h, <-done, out)
+	return hookError(ctx, h, <-done, out)
 }
 
 // enterAndRun carries out the program of a hook.
@@ -141,14 +142,22 @@ func hookContext(ctx context.Context, kind string, h *specs.Hook) (context.Conte
 }
 
 // hookError words the failure of a hook.
-func hookError(ctx context.Context, kind string, h *specs.Hook, err error, out []byte) error {
+func hookError(ctx context.Context, h *specs.Hook, err error, out []byte) error {
 	if err == nil {
 		return nil
 	}
 	if ctx.Err() != nil && h.Timeout != nil {
-		err = fmt.Errorf("hook ran past specified timeout of %d seconds", *h.Timeout)
+		err = fmt.Errorf("hook ran past specified timeout of %d.0s", *h.Timeout)
 	}
-	return fmt.Errorf("error running %s hook %s: %w, output: %s", kind, h.Path, err, bytes.TrimSpace(out))
+	return fmt.Errorf("%s: %w, output: %s", h.Path, err, bytes.TrimSpace(out))
+}
+
+// numbered says which of the hooks of a kind failed.
+func numbered(kind string, i int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("error running %s hook #%d: %w", kind, i, err)
 }
 
 // runHook runs one hook in the runtime's namespaces, with the container's
@@ -167,11 +176,11 @@ func runHook(ctx context.Context, kind string, h *specs.Hook, rec *state.Record,
 	if len(h.Args) > 0 {
 		cmd.Args = h.Args
 	}
-	cmd.Env = append([]string{}, h.Env...)
+	cmd.Env = h.Env // without any, the runtime's own
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	return hookError(ctx, kind, h, cmd.Run(), out.Bytes())
+	return hookError(ctx, h, cmd.Run(), out.Bytes())
 }
 
 func hooksOf(b *bundle.Bundle) specs.Hooks {
@@ -185,8 +194,13 @@ func hooksOf(b *bundle.Bundle) specs.Hooks {
 func startHooks(ctx context.Context, b *bundle.Bundle, rec *state.Record) error {
 	h := hooksOf(b)
 	for i := range h.StartContainer {
-		if err := enterHook(ctx, "startContainer", &h.StartContainer[i], b, rec); err != nil {
-			return err
+		hook := h.StartContainer[i]
+		if len(hook.Env) == 0 && b.Config.Process != nil {
+			// Nobody said so, but engines have come to count on it.
+			hook.Env = b.Config.Process.Env
+		}
+		if err := enterHook(ctx, "startContainer", &hook, b, rec); err != nil {
+			return numbered("startContainer", i, err)
 		}
 	}
 	return nil
@@ -197,7 +211,7 @@ func poststart(ctx context.Context, b *bundle.Bundle, rec *state.Record) error {
 	h := hooksOf(b)
 	for i := range h.Poststart {
 		if err := runHook(ctx, "poststart", &h.Poststart[i], rec, state.Running); err != nil {
-			return err
+			return numbered("poststart", i, err)
 		}
 	}
 	return nil
@@ -214,7 +228,7 @@ func poststop(ctx context.Context, rec *state.Record) []error {
 	h := hooksOf(b)
 	for i := range h.Poststop {
 		if err := runHook(ctx, "poststop", &h.Poststop[i], rec, state.Stopped); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, numbered("poststop", i, err))
 		}
 	}
 	return errs

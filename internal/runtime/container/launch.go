@@ -324,7 +324,7 @@ func Start(ctx context.Context, store state.Store, id string) error {
 // that.
 func startCreated(ctx context.Context, dir *state.Dir, rec *state.Record, b *bundle.Bundle) error {
 	if err := startHooks(ctx, b, rec); err != nil {
-		return err
+		return errors.Join(err, stopInit(rec))
 	}
 	conn, err := exec.Connect(dir.Socket(), unix.SOCK_SEQPACKET)
 	if errors.Is(err, syscall.ECONNREFUSED) {
@@ -340,7 +340,24 @@ func startCreated(ctx context.Context, dir *state.Dir, rec *state.Record, b *bun
 	if err := exec.Begin(conn, b.Config.Process.Args[0]); err != nil {
 		return err
 	}
-	return poststart(ctx, b, rec)
+	if err := poststart(ctx, b, rec); err != nil {
+		return errors.Join(err, stopInit(rec))
+	}
+	return nil
+}
+
+// stopInit ends a container in which a hook did not succeed: what it was to
+// prepare is not there.
+func stopInit(rec *state.Record) error {
+	fd, err := openInit(rec)
+	if err != nil {
+		return nil //nolint:nilerr // it has ended by itself
+	}
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("end the container: %w", err)
+	}
+	return nil
 }
 
 // sendPidFD sends a descriptor of a process to the listener of a socket.

@@ -11,12 +11,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"lade/internal/runtime/plan"
+	"lade/internal/runtime/plan/resctrl"
 	"lade/internal/runtime/state"
 )
 
-// resctrl returns where resctrl is mounted, or "".
-func resctrl(c *specs.Spec) string {
+// resctrlRoot returns where resctrl is mounted, or "".
+func resctrlRoot(c *specs.Spec) string {
 	if c.Linux == nil || c.Linux.IntelRdt == nil {
 		return ""
 	}
@@ -49,7 +49,7 @@ func resctrlGroups(root, id string, c *specs.Spec) []string {
 		return nil
 	}
 	r := c.Linux.IntelRdt
-	class, monitor := plan.ResctrlGroups(root, r.ClosID, id, r.EnableMonitoring)
+	class, monitor := resctrl.Groups(root, r.ClosID, id, r.EnableMonitoring)
 	var out []string
 	if monitor != "" {
 		out = append(out, monitor)

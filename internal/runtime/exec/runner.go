@@ -55,6 +55,9 @@ func (r *runner) all(steps []program.Step) error {
 
 func (r *runner) fail(s *program.Step, err error) error {
 	var errno syscall.Errno
+	if s.Call == "hook" {
+		return err // it says which
+	}
 	if e, ok := errors.AsType[*StepError](err); ok {
 		return e
 	}

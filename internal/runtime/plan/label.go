@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 
@@ -109,5 +110,5 @@ func (b *builder) mountData(kind string, data []string) []string {
 	if l == "" {
 		return data
 	}
-	return append(data[:len(data):len(data)], "context="+l)
+	return append(slices.Clip(data), "context="+l)
 }

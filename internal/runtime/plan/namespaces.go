@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/resctrl"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/plan/sysctl"
 	"lade/internal/runtime/program"
@@ -81,12 +83,12 @@ func (b *builder) namespaces() error {
 	case b.cfg.Domainname != "" && !b.isolated(unix.CLONE_NEWUTS):
 		return errdefs.New(errdefs.Invalid, "unable to set domainname without a private UTS namespace")
 	}
-	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkIntelRdt, b.checkSharedMounts, b.checkSysctls} {
+	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkSharedMounts, b.checkHooks, b.checkSysctls} {
 		if err := check(); err != nil {
 			return err
 		}
 	}
-	return nil
+	return resctrl.Check(b.cfg.Linux.IntelRdt, b.f.Resctrl)
 }
 
 // isolated reports whether the container has a namespace that is not the
@@ -263,13 +265,13 @@ func nsSlot(flag uint64) program.Slot {
 // pid namespace is joined by the runtime's thread: it counts for children only.
 func (b *builder) openJoins() {
 	for _, o := range nsOrder {
-		path, ok := b.joins[o.flag]
+		file, ok := b.joins[o.flag]
 		if !ok {
 			continue
 		}
 		b.prog.Before = append(b.prog.Before, program.Step{
 			Call: "openat", Yield: nsSlot(o.flag), Why: "linux.namespaces: " + string(o.kind),
-			Args: []program.Arg{program.CWD(), program.String(path), program.Flags(unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
+			Args: []program.Arg{program.CWD(), program.String(file), program.Flags(unix.O_CLOEXEC, step.OpenFlags), program.Int(0)},
 		})
 		if o.flag == unix.CLONE_NEWPID {
 			b.prog.Before = append(b.prog.Before, program.Step{
@@ -423,12 +425,37 @@ func (b *builder) runtimeHooks() []program.Step {
 	}{{"prestart", prestart(h)}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer}} {
 		for i := range k.hooks {
 			steps = append(steps, program.Step{
-				Call: "hook", Args: []program.Arg{program.String(k.name), program.Strings(append([]string{k.hooks[i].Path}, k.hooks[i].Args...))},
+				Call: "hook", Args: []program.Arg{program.String(k.name), program.Strings(append([]string{k.hooks[i].Path}, k.hooks[i].Args...)), program.Int(i)},
 				Why: fmt.Sprintf("hooks.%s[%d]", k.name, i), Carry: &k.hooks[i],
 			})
 		}
 	}
 	return steps
+}
+
+// checkHooks refuses hooks that could not be run, before anything is made.
+func (b *builder) checkHooks() error {
+	h := b.cfg.Hooks
+	if h == nil {
+		return nil
+	}
+	for _, k := range []struct {
+		name  string
+		hooks []specs.Hook
+	}{
+		{"prestart", prestart(h)}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer},
+		{"startContainer", h.StartContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
+	} {
+		for i, hook := range k.hooks {
+			switch field := step.Field("hooks."+k.name, i); {
+			case !path.IsAbs(hook.Path):
+				return errdefs.New(errdefs.Invalid, "%s.path: %q is not absolute", field, hook.Path)
+			case hook.Timeout != nil && *hook.Timeout <= 0:
+				return errdefs.New(errdefs.Invalid, "%s.timeout: %d seconds are none", field, *hook.Timeout)
+			}
+		}
+	}
+	return nil
 }
 
 // hooked reports whether hooks run before the root is entered.

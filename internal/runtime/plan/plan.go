@@ -10,6 +10,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/capability"
 	"lade/internal/linux/cgroup"
+	"lade/internal/runtime/plan/resctrl"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
@@ -209,7 +210,7 @@ func (b *builder) runtimeSide() {
 	}
 	p.Beside = append(p.Beside, b.netDevices()...)
 	p.Beside = append(p.Beside, b.score()...)
-	p.Beside = append(p.Beside, b.resctrl()...)
+	p.Beside = append(p.Beside, resctrl.Steps(b.cfg.Linux.IntelRdt, b.f.Resctrl, b.in.ID)...)
 	p.Beside = append(p.Beside,
 		program.Step{Call: "record", Args: []program.Arg{program.String("created")}, Why: "the process is on disk before it can do anything"})
 	if !b.copiesLate {

@@ -236,10 +236,14 @@ func TestRefused(t *testing.T) {
 		"kernel.hostname\" conflicts":                       sysctl("kernel.hostname"),
 		"process.apparmorProfile: ":                         func(c *specs.Spec) { c.Process.ApparmorProfile = "x" },
 		"process.selinuxLabel: ":                            func(c *specs.Spec) { c.Process.SelinuxLabel = "x" },
-		"vm: virtual machines":                              func(c *specs.Spec) { c.VM = &specs.VM{} },
-		"linux.mountLabel: ":                                func(c *specs.Spec) { c.Linux.MountLabel = "x" },
-		`device name "a/b"`:                                 netDevice("a/b", ""),
-		`device name "sixteen-letters-"`:                    netDevice("eth0", "sixteen-letters-"),
+		`hooks.poststop[0].path: "x" is not absolute`:       func(c *specs.Spec) { c.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "x"}}} },
+		"hooks.startContainer[0].timeout: 0 seconds": func(c *specs.Spec) {
+			c.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/x", Timeout: new(int)}}}
+		},
+		"vm: virtual machines":           func(c *specs.Spec) { c.VM = &specs.VM{} },
+		"linux.mountLabel: ":             func(c *specs.Spec) { c.Linux.MountLabel = "x" },
+		`device name "a/b"`:              netDevice("a/b", ""),
+		`device name "sixteen-letters-"`: netDevice("eth0", "sixteen-letters-"),
 		"without a NET namespace": func(c *specs.Spec) {
 			netDevice("eth0", "")(c)
 			c.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace, Path: "/proc/self/ns/net"}}

@@ -1,22 +1,26 @@
-package plan
+// Package resctrl plans classes of cache and memory bandwidth: the resource
+// director of some processors, which the kernel shows as a file system.
+package resctrl
 
 import (
 	"path"
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"lade/internal/errdefs"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
 
-// checkIntelRdt refuses classes that have no name, or no place.
-func (b *builder) checkIntelRdt() error {
-	r := b.cfg.Linux.IntelRdt
+// Check refuses classes that have no name, or no place: root is where resctrl
+// is mounted, or "".
+func Check(r *specs.LinuxIntelRdt, root string) error {
 	switch {
 	case r == nil:
 		return nil
-	case b.f.Resctrl == "":
+	case root == "":
 		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "linux.intelRdt: intelRdt is specified in config, but Intel RDT is not enabled"), "mount resctrl at /sys/fs/resctrl, where the processor and the kernel have it")
 	case r.ClosID == "." || r.ClosID == ".." || len(r.ClosID) > 1 && strings.Contains(r.ClosID, "/"):
 		return errdefs.New(errdefs.Invalid, "linux.intelRdt.closID: invalid intelRdt.ClosID %q", r.ClosID)
@@ -29,9 +33,9 @@ func (b *builder) checkIntelRdt() error {
 	return nil
 }
 
-// ResctrlGroups returns the directories of a container on the resctrl that is
+// Groups returns the directories of a container on the resctrl that is
 // mounted at root: of its class, and of its monitoring, or "".
-func ResctrlGroups(root, closID, id string, monitoring bool) (class, monitor string) {
+func Groups(root, closID, id string, monitoring bool) (class, monitor string) {
 	if class = path.Join(root, id); closID != "" {
 		class = path.Join(root, closID)
 	}
@@ -41,15 +45,14 @@ func ResctrlGroups(root, closID, id string, monitoring bool) (class, monitor str
 	return class, monitor
 }
 
-// resctrl are the runtime's steps that put the process into its class: of
-// cache and memory bandwidth. One that is given by name alone must be there.
-func (b *builder) resctrl() []program.Step {
-	r := b.cfg.Linux.IntelRdt
+// Steps are the runtime's steps that put the process of container id into its
+// class. One that is given by name alone must be there.
+func Steps(r *specs.LinuxIntelRdt, root, id string) []program.Step {
 	if r == nil {
 		return nil
 	}
 	const field = "linux.intelRdt"
-	class, monitor := ResctrlGroups(b.f.Resctrl, r.ClosID, b.in.ID, r.EnableMonitoring)
+	class, monitor := Groups(root, r.ClosID, id, r.EnableMonitoring)
 	mkdir := func(dir string) program.Step {
 		return program.Step{Call: "mkdir", Args: []program.Arg{program.String(dir), program.Octal(0o755)}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: field}
 	}
