@@ -14,6 +14,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"lade/internal/errdefs"
 	"lade/internal/runtime/state"
@@ -119,6 +121,8 @@ func (a *app) main(ctx context.Context, args []string) error {
 		return a.help()
 	case a.logFormat != "" && a.logFormat != "text" && a.logFormat != "json":
 		return errdefs.New(errdefs.Invalid, "unknown log-format %q: text and json are", a.logFormat)
+	case !slices.Contains([]string{"", "auto", "true", "false"}, a.rootless):
+		return errdefs.New(errdefs.Invalid, "--rootless %q: true, false and auto are", a.rootless)
 	case a.systemd && !systemd():
 		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "systemd cgroup flag passed, but systemd support for managing cgroups is not available"), "leave out --systemd-cgroup")
 	}
@@ -145,7 +149,11 @@ func defaultRoot() string {
 	if os.Geteuid() == 0 {
 		return "/run/lade-runtime"
 	}
-	return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "lade-runtime")
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = filepath.Join("/run/user", strconv.Itoa(os.Geteuid())) // what it would be
+	}
+	return filepath.Join(dir, "lade-runtime")
 }
 
 func (a *app) store() state.Store { return state.Store{Root: a.root} }

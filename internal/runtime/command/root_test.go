@@ -40,6 +40,7 @@ type machine struct {
 	bundle string
 	rootfs string
 	env    []string
+	user   *syscall.Credential // who runs the runtime, if not root
 }
 
 func newMachine(tb testing.TB, change func(*specs.Spec)) *machine {
@@ -87,6 +88,9 @@ func (m *machine) configure(change func(*specs.Spec)) {
 func (m *machine) command(args ...string) *exec.Cmd {
 	cmd := kerneltest.Command(m.t, "/proc/self/exe", append([]string{"--root", m.state}, args...)...)
 	cmd.Env = append(append(os.Environ(), asRuntime+"=1"), m.env...)
+	if m.user != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: m.user}
+	}
 	return cmd
 }
 

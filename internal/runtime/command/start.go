@@ -71,6 +71,7 @@ func (a *app) create(ctx context.Context, args []string) error {
 	}
 	o.Wait = true
 	activation(&o)
+	o.Rootless = a.rootless
 	o.Planned = a.planned
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
@@ -146,6 +147,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return err
 	}
 	activation(&o)
+	o.Rootless = a.rootless
 	o.Planned = a.planned
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })

@@ -19,7 +19,7 @@ import (
 )
 
 // gather collects what the planner must know about this machine.
-func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
+func gather(id, rootless string, b *bundle.Bundle) (plan.Facts, error) {
 	mountLabel := ""
 	if b.Config.Linux != nil {
 		mountLabel = b.Config.Linux.MountLabel
@@ -28,6 +28,7 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	if err != nil {
 		return f, err
 	}
+	f.Nested = nested()
 	if f.Layout, err = cgroup.Detect(); err != nil {
 		return f, err
 	}
@@ -39,11 +40,15 @@ func gather(id string, b *bundle.Bundle) (plan.Facts, error) {
 	if f.Cgroup, err = f.Layout.Plan(path, id, resources); err != nil {
 		return f, err
 	}
+	if withoutCgroups(rootless, f.Rootless || f.Nested) {
+		if f.Cgroup, err = rootlessCgroups(f.Cgroup, path, resources); err != nil {
+			return f, err
+		}
+	}
 	if f.Sources, err = sources(b.Config); err != nil {
 		return f, err
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
-	f.Nested = nested()
 	f.Resctrl = resctrlRoot(b.Config)
 	if p := b.Config.Process; p != nil && b.Rootfs != "" && plan.Homeless(p.Env) {
 		f.Home = home(b.Rootfs, p.User.UID)
@@ -58,6 +63,7 @@ func processFacts(p *specs.Process, mountLabel string) (plan.Facts, error) {
 	if f.Caps, f.LastCap, err = capabilities(); err != nil {
 		return f, err
 	}
+	f.Rootless, f.UID, f.GID = isRootless(), os.Geteuid(), os.Getegid()
 	f.AppArmor, f.SELinux = labels(p, mountLabel)
 	if p == nil || len(p.Rlimits) == 0 {
 		return f, nil

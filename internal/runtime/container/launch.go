@@ -33,7 +33,10 @@ type CreateOptions struct {
 	// ConsoleFD is a connection to it, where there is one already (or 0).
 	ConsoleFD          int
 	NoPivot, NoKeyring bool
-	Keep               int // descriptors from 3 on that the process is given
+	// Rootless tells, by "true" or "false", whether the container may go without
+	// cgroups; otherwise it may if the runtime is not the machine's root.
+	Rootless string
+	Keep     int // descriptors from 3 on that the process is given
 	// Env is added to the environment of the process.
 	Env []string
 	// Wait makes the process wait for Start.
@@ -165,7 +168,7 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 		p.Env = append(p.Env, o.Env...)
 	}
 	o.Wait = o.Wait || len(hooksOf(b).StartContainer) > 0
-	facts, err := gather(o.ID, b)
+	facts, err := gather(o.ID, o.Rootless, b)
 	if err != nil {
 		return nil, nil, facts, err
 	}
@@ -258,6 +261,8 @@ func (m *maker) do(ctx context.Context, s *program.Step, pid int) error {
 	switch {
 	case s.Call == "cgroup":
 		return s.Carry.(*cgroup.Step).Do()
+	case s.Call == "helper":
+		return mapIDs(ctx, s.Args[0].S, s.Args[1].List(), pid)
 	case s.Call == "net_device":
 		return moveDevice(s.Args[0].S, s.Args[1].S, s.Args[2].S, pid)
 	case s.Call == "hook":

@@ -55,7 +55,7 @@ func (r *runner) all(steps []program.Step) error {
 
 func (r *runner) fail(s *program.Step, err error) error {
 	var errno syscall.Errno
-	if s.Call == "hook" {
+	if s.Call == "hook" || s.Call == "helper" {
 		return err // it says which
 	}
 	if e, ok := errors.AsType[*StepError](err); ok {
@@ -111,7 +111,7 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, r.child.listener(r.listener)
 	case "copy_up":
 		return 0, r.child.copyUp(s.Args[1].N)
-	case "record", "hook", "cgroup", "net_device":
+	case "record", "hook", "cgroup", "net_device", "helper":
 		pid := 0
 		if r.child != nil {
 			pid = r.child.PID

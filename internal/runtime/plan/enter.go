@@ -63,7 +63,11 @@ func Exec(in Entry, f Facts) (*program.Program, error) {
 		})
 	}
 	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, step.CloneFlags)}}
-	p.Beside = append(b.score(), program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"})
+	release := program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"}
+	if b.recloned {
+		p.Beside = append(p.Beside, release, adopt())
+	}
+	p.Beside = append(append(p.Beside, b.score()...), release)
 	p.Beside = append(p.Beside, b.listener...)
 	p.Child = b.steps
 	return p, nil
@@ -74,6 +78,15 @@ func (b *builder) enterNamespaces() {
 	all := b.newNS
 	for flag := range b.joins {
 		all |= flag
+	}
+	if b.f.Rootless {
+		// The pid namespace is out of reach but from within the user namespace.
+		b.do("the container's namespaces", "setns", program.FD(Init), program.Flags(all, step.CloneFlags))
+		b.becomeRoot()
+		if all&unix.CLONE_NEWPID != 0 {
+			b.again()
+		}
+		return
 	}
 	if all&unix.CLONE_NEWPID != 0 {
 		b.prog.Before = append(b.prog.Before, program.Step{Call: "setns", Why: "the container's pid namespace, for the child", Args: []program.Arg{
@@ -97,8 +110,8 @@ const (
 
 // Hook returns the program that runs a hook where the container's process is:
 // in its namespaces, and with its root, which is the host's until pivot_root.
-func Hook(in Input, kind string, h *specs.Hook) (*program.Program, error) {
-	b := &builder{in: in, cfg: in.Config, proc: in.Config.Process, entering: true}
+func Hook(in Input, f Facts, kind string, h *specs.Hook) (*program.Program, error) {
+	b := &builder{in: in, f: f, cfg: in.Config, proc: in.Config.Process, entering: true}
 	if b.cfg.Linux == nil {
 		b.cfg.Linux = &specs.Linux{}
 	}
@@ -121,9 +134,17 @@ func Hook(in Input, kind string, h *specs.Hook) (*program.Program, error) {
 		args = []string{h.Path}
 	}
 	b.add(step.Say(program.Step{Call: "execve", Args: []program.Arg{program.String(h.Path), program.Strings(args), program.Strings(h.Env)}, Why: "hooks." + kind}, "execute the hook "+h.Path))
+	if b.recloned {
+		b.prog.Beside = []program.Step{adopt(), {Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child may go on"}}
+	}
 	b.prog.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(0, step.CloneFlags)}}
 	b.prog.Child = b.steps
 	return &b.prog, nil
+}
+
+// adopt is the runtime's step when the child has cloned itself.
+func adopt() program.Step {
+	return program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child's child is the container's process"}
 }
 
 // hasDevpts reports whether the configuration mounts a devpts at /dev/pts.

@@ -18,6 +18,9 @@ func (b *builder) checkIDMap(i int, m *specs.Mount, o mountopt.Options) error {
 	if !o.IDMap {
 		return nil
 	}
+	if b.f.Rootless {
+		return errdefs.New(errdefs.Invalid, "mounts[%d]: id-mapped mounts are not supported for rootless containers", i)
+	}
 	uids, gids := b.idMappings(m)
 	if len(uids)+len(gids) == 0 && b.joins[unix.CLONE_NEWUSER] != "" {
 		return nil // that of the user namespace that is joined

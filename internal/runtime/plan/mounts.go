@@ -90,13 +90,18 @@ func (b *builder) rootMount() error {
 	// The runtime opens the tree: the way to it may be closed to the user that
 	// the child is by now. It is put over the old root, a place that needs no
 	// way at all.
-	b.prog.Before = append(b.prog.Before,
+	open := []program.Step{
 		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
-	)
-	if !b.sharedWithHost() {
-		b.prog.Before = append(b.prog.Before, step.Why(step.SetAttr(rootFD, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
 	}
-	b.prog.Before = append(b.prog.Before, step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
+	if !b.sharedWithHost() {
+		open = append(open, step.Why(step.SetAttr(rootFD, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
+	}
+	open = append(open, step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
+	if b.f.Rootless {
+		b.add(open...) // only the child may
+	} else {
+		b.prog.Before = append(b.prog.Before, open...)
+	}
 	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
 		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
 		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
@@ -345,7 +350,7 @@ func (b *builder) bindAttributes(fd program.Slot, o mountopt.Options, dest strin
 // user namespace the child may not even be able to see it, and an idmapped
 // mount takes privileges over the file system.
 func (b *builder) opensInRuntime(o mountopt.Options) bool {
-	return b.userNS || o.IDMap
+	return (b.userNS || o.IDMap) && !b.f.Rootless
 }
 
 // openTrees are the steps of the runtime that open sources for the child.

@@ -83,7 +83,7 @@ func (b *builder) namespaces() error {
 	case b.cfg.Domainname != "" && !b.isolated(unix.CLONE_NEWUTS):
 		return errdefs.New(errdefs.Invalid, "unable to set domainname without a private UTS namespace")
 	}
-	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkSharedMounts, b.checkHooks, b.checkSysctls} {
+	for _, check := range []func() error{b.checkTime, b.checkNetDevices, b.checkSharedMounts, b.checkRootless, b.checkHooks, b.checkSysctls} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -153,8 +153,12 @@ func (b *builder) prologue() {
 	mask := program.Struct(step.Words(0), func() string { return "empty" })
 	b.do("whoever executes /proc/self/exe in a container gets no further (CVE-2019-5736)",
 		"fcntl", program.FD(program.Sync), program.Named(unix.F_GETFD, "F_GETFD"))
+	if !b.f.Rootless || b.newNS&unix.CLONE_NEWUSER == 0 || b.entering {
+		// Otherwise it is, until its ids are mapped: nobody but root could write
+		// its uid_map. There is no container that could look before that.
+		b.add(step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
+	}
 	b.add(
-		step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"),
 		step.Prctl("PR_SET_NAME", unix.PR_SET_NAME, program.String("lade:init")),
 	)
 	b.do("the runtime had them blocked", "rt_sigprocmask", program.Named(unix.SIG_SETMASK, "SIG_SETMASK"), mask, program.Int(0), program.Int(8))
@@ -375,24 +379,6 @@ func (b *builder) names() {
 	}
 	if n := b.cfg.Domainname; n != "" {
 		b.do("domainname", "setdomainname", program.String(n), program.Int(len(n)))
-	}
-}
-
-// mappings are written by the runtime once the child is there.
-func (b *builder) mappings() []program.Step {
-	if b.newNS&unix.CLONE_NEWUSER == 0 || b.joins[unix.CLONE_NEWUSER] != "" {
-		return nil
-	}
-	write := func(file string, maps []specs.LinuxIDMapping, field string) program.Step {
-		var t strings.Builder
-		for _, m := range maps {
-			fmt.Fprintf(&t, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-		}
-		return program.Step{Call: "write_proc", Args: []program.Arg{program.String(file), program.String(t.String())}, Why: field}
-	}
-	return []program.Step{
-		write("uid_map", b.cfg.Linux.UIDMappings, "linux.uidMappings"),
-		write("gid_map", b.cfg.Linux.GIDMappings, "linux.gidMappings"),
 	}
 }
 

@@ -63,6 +63,9 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// Rootless tells that the runtime is not root; UID and GID are who it is.
+	Rootless bool
+	UID, GID int
 	// AppArmor and SELinux tell whether the kernel enforces them; they are
 	// looked for where the configuration has a label only.
 	AppArmor, SELinux bool
@@ -205,7 +208,7 @@ func (b *builder) runtimeSide() {
 	if b.recloned {
 		p.Beside = append(p.Beside,
 			program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the cgroups are made"},
-			program.Step{Call: "adopt", Args: []program.Arg{program.FD(program.Sync)}, Why: "the child's child is the container's process"},
+			adopt(),
 		)
 	}
 	p.Beside = append(p.Beside, b.netDevices()...)

@@ -148,6 +148,14 @@ func TestPrograms(t *testing.T) {
 		c.Process.SelinuxLabel, c.Linux.MountLabel = "system_u:system_r:container_t:s0:c1,c2", "system_u:object_r:container_file_t:s0:c1,c2"
 		c.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "guaranteed"}
 	}}
+	starts["rootless"] = struct {
+		change func(*specs.Spec)
+		layout cgroup.Layout
+		wait   bool
+	}{layout: unified(), change: func(c *specs.Spec) {
+		userNS(c)
+		c.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 1}}
+	}}
 	starts["shared"] = struct {
 		change func(*specs.Spec)
 		layout cgroup.Layout
@@ -163,6 +171,9 @@ func TestPrograms(t *testing.T) {
 			in.Wait = tt.wait
 			f := facts(t, c, tt.layout)
 			f.Nested, f.AppArmor, f.SELinux = name == "nested", name == "nested", name == "selinux"
+			if f.Rootless = name == "rootless"; f.Rootless {
+				f.UID, f.GID, f.Cgroup = 1000, 1000, cgroup.Plan{}
+			}
 			if c.Linux.IntelRdt != nil {
 				f.Resctrl = "/sys/fs/resctrl"
 			}

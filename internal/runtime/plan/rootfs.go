@@ -116,6 +116,16 @@ func (b *builder) cgroupMounts() error {
 		}
 		label := step.Field("mounts", i) + ": " + m.Destination
 		if b.f.Layout.Unified() || m.Type == "cgroup2" {
+			if h := b.unifiedMount(); h != "" && b.userNS && b.newNS&unix.CLONE_NEWCGROUP == 0 {
+				// A user namespace may mount them only with a cgroup namespace.
+				b.add(
+					step.Why(step.Say(step.CloneTree(program.CWD(), h, false, mntFD), "open "+h), label),
+					step.Say(step.SetAttr(mntFD, o.Set|o.RecSet, 0, unix.MS_SLAVE, false), "set the options of the mount at "+m.Destination),
+				)
+				b.place(m.Destination, true, step.InRoot, label)
+				b.add(step.Attach(mntFD, placeFD), step.Close(placeFD), step.Close(mntFD))
+				continue
+			}
 			for _, s := range step.NewFS("cgroup2", "cgroup", nil, o.Set|o.RecSet, mntFD) {
 				b.add(step.Why(step.Say(s, "mount cgroup2 at "+m.Destination), label))
 			}
@@ -126,6 +136,16 @@ func (b *builder) cgroupMounts() error {
 		b.cgroupV1(m, o, label)
 	}
 	return nil
+}
+
+// unifiedMount returns where the host has its v2 hierarchy, or "".
+func (b *builder) unifiedMount() string {
+	for _, h := range b.f.Layout.Hierarchies {
+		if h.V2 {
+			return h.Mount
+		}
+	}
+	return ""
 }
 
 // cgroupV1 makes a tmpfs with one mount for each hierarchy: of the hierarchy
