@@ -151,6 +151,7 @@ func entries() []entry {
 		{"rm", "", container.NewRemove},
 		{"wait", "", container.NewWait},
 		{"rename", "", container.NewRename},
+		{"commit", "", container.NewCommit},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
 		{"save", "", image.NewSave},
@@ -184,7 +185,7 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewRun(env), container.NewExec(env), disk.NewPruneContainers(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
-		container.NewRemove(env), container.NewWait(env), container.NewRename(env),
+		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewCommit(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
 	}
 }

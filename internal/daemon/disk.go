@@ -79,7 +79,7 @@ func (v diskVolumes) Sources() ([]ledger.Source, error) {
 	for _, one := range all {
 		known[one.Name] = true
 	}
-	return []ledger.Source{{Dir: v.dir, Owner: func(name string) ledger.Owner {
+	return []ledger.Source{{Dir: v.dir, Loose: true, Owner: func(name string) ledger.Owner {
 		if !known[name] {
 			return ledger.Owner{}
 		}

@@ -58,6 +58,10 @@ type Source struct {
 	// Part, if set, returns the kind of each entry of an entry that is a
 	// directory and has an owner: a container has a log and a writable layer.
 	Part func(name string) Kind
+	// Loose is set where an entry may come a moment before what owns it, or go
+	// after: one that nobody owns is Temporary until it has been left alone for
+	// as long as Settled.
+	Loose bool
 }
 
 // Line is what one owner has of one kind.
@@ -76,9 +80,9 @@ type Report struct {
 	Bytes int64 // the sum of the lines
 }
 
-// Settled is how long an entry that nobody knows must have been left alone to
-// be Unowned: until then it counts as Temporary. A container's directory is
-// made, and taken away, a moment apart from its record.
+// Settled is how long an entry of a loose directory that nobody knows must have
+// been left alone to be Unowned. A container's directory is made, and taken
+// away, a moment apart from its record.
 const Settled = time.Minute
 
 // Walk makes the ledger of root. Other file systems that are mounted in it are
@@ -172,7 +176,7 @@ func (w *walker) own(d *fsat.Dir, at string) error {
 		}
 		if line.Kind == Unowned {
 			line.Path = path
-			if w.fresh(d, name, n) {
+			if source.Loose && w.fresh(d, name, n) {
 				line = Line{Owner: Owner{Kind: Temporary}}
 			}
 		}

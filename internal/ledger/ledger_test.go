@@ -66,13 +66,13 @@ func TestWalk(t *testing.T) {
 	_ = sparse.Close()
 
 	sources := []Source{
-		{Dir: root, Owner: func(name string) Owner {
+		{Dir: root, Loose: true, Owner: func(name string) Owner {
 			if name == "records" {
 				return Owner{Kind: Record}
 			}
 			return Owner{}
 		}},
-		{Dir: at("a", "blobs"), Owner: func(name string) Owner {
+		{Dir: at("a", "blobs"), Loose: true, Owner: func(name string) Owner {
 			if name == "stray" {
 				return Owner{}
 			}

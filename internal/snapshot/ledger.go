@@ -15,7 +15,7 @@ import (
 // Ledger answers for the layers' files; owner says whose a layer is. What
 // belongs to a stack is of the stack's highest layer.
 func (s *Store) Ledger(owner func(diffID digest.Digest) ledger.Owner) ledger.Source {
-	return ledger.Source{Dir: s.layers, Owner: func(name string) ledger.Owner {
+	return ledger.Source{Dir: s.layers, Loose: true, Owner: func(name string) ledger.Owner {
 		if strings.HasPrefix(name, atomicfile.TempPrefix) {
 			return ledger.Owner{Kind: ledger.Temporary}
 		}

@@ -13,6 +13,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	containerapi "github.com/moby/moby/api/types/container"
@@ -21,6 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"lade/api"
+	"lade/internal/atomicfile"
 	"lade/internal/ident"
 	"lade/internal/ledger"
 )
@@ -85,6 +87,9 @@ func records(name string) ledger.Owner {
 	case "lost+found": // the file system's own, where the data root is one
 		return ledger.Owner{Kind: ledger.Directory}
 	}
+	if strings.HasPrefix(name, atomicfile.TempPrefix) {
+		return ledger.Owner{Kind: ledger.Temporary}
+	}
 	return ledger.Owner{}
 }
 
@@ -128,7 +133,7 @@ func (s *Service) look(ctx context.Context) (state, error) {
 	}
 	sources = append(sources,
 		ledger.Source{Dir: s.cfg.Root, Owner: records},
-		ledger.Source{Dir: filepath.Join(s.cfg.Root, "containers"), Part: partOfContainer, Owner: func(name string) ledger.Owner {
+		ledger.Source{Dir: filepath.Join(s.cfg.Root, "containers"), Loose: true, Part: partOfContainer, Owner: func(name string) ledger.Owner {
 			if !ident.IsID(name) || !known[name] {
 				return ledger.Owner{}
 			}

@@ -30,6 +30,7 @@ type Services struct {
 	Volumes    Volumes
 	Check      Check
 	Events     Events
+	Commit     Commit
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
