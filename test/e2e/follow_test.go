@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -90,6 +91,31 @@ func TestFollow(t *testing.T) {
 	})
 	<-followed
 	<-waited
+	var events []uint64
+	eventsOf, err := c.Get("http://d/v1.50/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer eventsOf.Body.Close()
+	last := make(chan string, 1)
+	clients.Go(func() {
+		name := <-last
+		for dec := json.NewDecoder(eventsOf.Body); ; {
+			var e struct {
+				Action string
+				Actor  struct{ ID string }
+				Number uint64
+			}
+			if err := dec.Decode(&e); err != nil {
+				t.Errorf("events: %v", err)
+				return
+			}
+			events = append(events, e.Number)
+			if e.Action == "destroy" && e.Actor.ID == name {
+				return
+			}
+		}
+	})
 	// Each asks on a new connection, so that a refused one shows.
 	ctx, enough := context.WithCancel(t.Context())
 	var asked atomic.Int64
@@ -112,10 +138,18 @@ func TestFollow(t *testing.T) {
 			}
 		})
 	}
-	for range upgrades {
+	for i := range upgrades {
 		h.follow()
+		h.must("create", "--name", fmt.Sprint("n", i), "--network", "none", "lade/toolbox", "true")
 	}
 	enough()
+	for i := range upgrades {
+		id := h.must("inspect", "-f", "{{.Id}}", fmt.Sprint("n", i))
+		h.must("rm", id)
+		if i == upgrades-1 {
+			last <- id
+		}
+	}
 	shell.Enter("echo af$((2))ter\n")
 	shell.See("af2ter")
 	shell.Enter("exit 5\n")
@@ -130,6 +164,14 @@ func TestFollow(t *testing.T) {
 	checkNumbered(t, 0, strings.TrimSuffix(log.String(), "\n"))
 	if code.Load() != 9 {
 		t.Errorf("the wait's answer: %d, want 9", code.Load())
+	}
+	for i, n := range events {
+		if i > 0 && n != events[i-1]+1 {
+			t.Errorf("event %d comes after event %d", n, events[i-1])
+		}
+	}
+	if len(events) < 2*upgrades {
+		t.Errorf("%d events", len(events))
 	}
 	h.must("rm", id)
 	h.checkLeft(before)

@@ -40,7 +40,12 @@ type Stream struct {
 	over   *time.Timer // nil if there is no end
 	leave  func()
 	end    uint64 // nothing behind it is wanted; 0: no bound
+	next   uint64 // number of the event that comes next; 0: the first that is kept
 }
+
+// Position is where the stream stands: the number of the event that it returns next,
+// at least, or 0 for the first that is kept.
+func (st *Stream) Position() uint64 { return st.next }
 
 // Stream opens a walk through events. The caller closes it. No event that comes
 // after Stream has returned is missed.
@@ -67,7 +72,7 @@ func (s *Service) Stream(o Options) (*Stream, error) {
 		}
 		st.over = time.NewTimer(max(left, 0))
 	}
-	st.r = s.cfg.Journal.Read(from)
+	st.r, st.next = s.cfg.Journal.Read(from), from
 	st.leave = s.listen()
 	if err := s.cfg.Journal.Sync(); err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -141,6 +146,7 @@ func (st *Stream) read() (Event, error) {
 		if st.end != 0 && n >= st.end {
 			return Event{}, io.EOF
 		}
+		st.next = n + 1
 		var e entry
 		if err := json.Unmarshal(raw, &e); err != nil {
 			return Event{}, errdefs.New(errdefs.DataLoss, "event %d: %w", n, err)

@@ -1,9 +1,12 @@
 package dockerapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,10 +37,19 @@ func (h *Handler) events(c *call) error {
 		return err
 	}
 	enc := json.NewEncoder(c.w)
+	ctx, stop := h.leaving.untilLeave(c.Context())
+	defer stop()
 	for {
-		e, err := stream.Next(c.Context(), flush)
+		e, err := stream.Next(ctx, flush)
 		if errors.Is(err, io.EOF) {
 			return flush()
+		}
+		if errors.Is(context.Cause(ctx), errLeaving) && err != nil {
+			q := maps.Clone(c.query)
+			if at := stream.Position(); at > 0 {
+				q.Set("since", fmt.Sprintf("#%d", at-1))
+			}
+			return h.leaving.carry(c, "/events", q)
 		}
 		if err != nil {
 			return err

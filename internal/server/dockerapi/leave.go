@@ -21,6 +21,9 @@ const (
 	resumeLogs = "lade-logs-after"
 )
 
+// errLeaving says that another handler is to go on.
+var errLeaving = errors.New("the engine leaves")
+
 // A Carrier takes an answer that another handler is to finish: the request, as
 // it has to be put to that handler, and the client's connection, on which the
 // headers have gone out and the body, in chunks, has not ended.
@@ -48,6 +51,20 @@ func (h *Handler) Leave(to Carrier) {
 		l.to = to
 		close(l.begun)
 	}
+}
+
+// untilLeave returns ctx, which also ends when Leave begins, with errLeaving as
+// its cause.
+func (l *leaving) untilLeave(ctx context.Context) (until context.Context, stop func()) {
+	until, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-l.begun:
+			cancel(errLeaving)
+		case <-until.Done():
+		}
+	}()
+	return until, func() { cancel(nil) }
 }
 
 // Left waits until all answers that Leave made go are given. Requests must have

@@ -83,9 +83,6 @@ type logWriter struct {
 	buf    []byte
 }
 
-// errLeaving says that another handler is to go on.
-var errLeaving = errors.New("the engine leaves")
-
 // position tells where another handler is to go on.
 func (l *logWriter) position() string {
 	return fmt.Sprintf("%d.%d.%t.%t", l.last.Segment, l.last.Offset, l.inside[0], l.inside[1])
