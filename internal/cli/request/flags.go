@@ -31,6 +31,10 @@ type Flags struct {
 	labels, labelFiles   []string
 	volumes, securityOpt []string
 	entrypoint           string
+	health               container.HealthConfig
+	healthCmd            string
+	onUnhealthy          string
+	noHealth             bool
 	readFile             func(string) ([]byte, error) // os.ReadFile, but in tests
 }
 
@@ -66,10 +70,23 @@ func (f *Flags) registerProcess(fs *pflag.FlagSet) {
 	fs.Var(&value{kind: "signal", set: into(&c.StopSignal, signalName)}, "stop-signal", "Signal to stop the container")
 	optional(fs, &c.StopTimeout, "stop-timeout", "Timeout (in seconds) to stop a container", parseInt)
 	fs.Var(&value{kind: "string", set: into(&h.RestartPolicy, restartPolicy), shown: "no"}, "restart", "Restart policy to apply when a container exits")
+	f.registerHealth(fs)
 	optionalBool(fs, &h.Init, "init", "Run an init inside the container that forwards signals and reaps processes")
 	fs.StringVar(&h.Runtime, "runtime", "", "Runtime to use for this container")
 	fs.StringVar(&h.LogConfig.Type, "log-driver", "", "Logging driver for the container")
 	pairs(fs, &h.LogConfig.Config, "log-opt", "Log driver options")
+}
+
+func (f *Flags) registerHealth(fs *pflag.FlagSet) {
+	h := &f.health
+	fs.StringVar(&f.healthCmd, "health-cmd", "", "Command to run to check health")
+	fs.DurationVar(&h.Interval, "health-interval", 0, "Time between running the check (ms|s|m|h) (default 0s)")
+	fs.DurationVar(&h.Timeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
+	fs.IntVar(&h.Retries, "health-retries", 0, "Consecutive failures needed to report unhealthy")
+	fs.DurationVar(&h.StartPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
+	fs.DurationVar(&h.StartInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h) (default 0s)")
+	fs.BoolVar(&f.noHealth, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
+	fs.StringVar(&f.onUnhealthy, "on-unhealthy", "", `What to do when the container becomes unhealthy ("restart", "stop", "none")`)
 }
 
 func (f *Flags) registerFiles(fs *pflag.FlagSet) {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"unicode"
@@ -50,11 +51,50 @@ func (f *Flags) Request(image string, args []string, entrypointGiven bool) (cont
 	if h.AutoRemove && !h.RestartPolicy.IsNone() {
 		return container.CreateRequest{}, invalid("conflicting options: cannot specify both --restart and --rm")
 	}
+	if c.Healthcheck, err = f.healthcheck(); err != nil {
+		return container.CreateRequest{}, err
+	}
+	if f.onUnhealthy != "" {
+		h.Annotations = maps.Clone(h.Annotations)
+		if h.Annotations == nil {
+			h.Annotations = map[string]string{}
+		}
+		h.Annotations["lade.on-unhealthy"] = f.onUnhealthy
+	}
 	c.StdinOnce = false
 	return container.CreateRequest{
 		Config: &c, HostConfig: &h,
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: f.networks},
 	}, nil
+}
+
+// healthcheck returns the health check that the flags ask for; nil leaves it to
+// the image.
+func (f *Flags) healthcheck() (*container.HealthConfig, error) {
+	h := f.health
+	if f.healthCmd != "" {
+		h.Test = []string{"CMD-SHELL", f.healthCmd}
+	}
+	asked := len(h.Test) > 0 || h.Interval != 0 || h.Timeout != 0 || h.Retries != 0 || h.StartPeriod != 0 || h.StartInterval != 0
+	switch {
+	case f.noHealth && asked:
+		return nil, invalid("--no-healthcheck conflicts with --health-* options")
+	case f.noHealth:
+		return &container.HealthConfig{Test: []string{"NONE"}}, nil
+	case h.Interval < 0:
+		return nil, invalid("--health-interval cannot be negative")
+	case h.Timeout < 0:
+		return nil, invalid("--health-timeout cannot be negative")
+	case h.Retries < 0:
+		return nil, invalid("--health-retries cannot be negative")
+	case h.StartPeriod < 0:
+		return nil, invalid("--health-start-period cannot be negative")
+	case h.StartInterval < 0:
+		return nil, invalid("--health-start-interval cannot be negative")
+	case !asked:
+		return nil, nil
+	}
+	return &h, nil
 }
 
 // environment returns the variables of files, then those of flags: the latter

@@ -36,6 +36,9 @@ func (s *Service) Create(ctx context.Context, name string, req api.CreateRequest
 	if err := checkPlatform(platform, img); err != nil {
 		return api.CreateResponse{}, err
 	}
+	if req, err = s.withHealth(ctx, req, img); err != nil {
+		return api.CreateResponse{}, err
+	}
 	d, warnings, err := s.define(req, img)
 	if err != nil {
 		return api.CreateResponse{}, err

@@ -34,6 +34,7 @@ func (s *Service) adopted(ctx context.Context, c *container, st record.State, sh
 	c.mu.Unlock()
 	ctx = context.WithoutCancel(ctx) // it ends with the container
 	s.running.Go(func() { s.watch(ctx, c, r, st) })
+	s.running.Go(func() { s.watchHealth(ctx, c, r) })
 }
 
 // watch waits for the end of one execution. The shim tells of it; if it died
@@ -80,10 +81,9 @@ func (c *container) lostShim() {
 func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exit) {
 	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
 	defer cancel()
-	c.mu.Lock()
-	def := c.def
-	st := decide(def, after(c.state, exit))
-	c.mu.Unlock()
+	c.rec.Lock()
+	def, st := c.view()
+	st = decide(def, after(st, exit))
 	if err := s.records.PutState(def, st, endEvents(def, st)...); err != nil {
 		s.log.Error("record the end of a container", "container", c.id, "err", err)
 	}
@@ -92,6 +92,7 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	c.state = st
 	c.wake(api.WaitConditionNextExit, st)
 	c.mu.Unlock()
+	c.rec.Unlock()
 
 	if err := c.op.lock(ctx); err != nil {
 		s.log.Error("clean up after a container", "container", c.id, "err", err)

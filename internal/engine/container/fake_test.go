@@ -46,6 +46,7 @@ type machine struct {
 	nets  *fakeNetwork
 	vols  *fakeVolumes
 
+	health  *api.HealthConfig // of all images
 	service *Service
 	events  *event.Service
 	durable *metadata.DB
@@ -137,6 +138,10 @@ func (m *machine) Pin(_ context.Context, id string, _ image.Image) error {
 	return nil
 }
 
+func (m *machine) Health(context.Context, image.Image) (*api.HealthConfig, error) {
+	return m.health, nil
+}
+
 func (m *machine) Unpin(_ context.Context, id string) error {
 	delete(m.pins, id)
 	return nil
@@ -183,6 +188,7 @@ type fakeShims struct {
 	launches int
 	failAt   string // launch, create or start
 	fail     error
+	checks   *checks // what execs come to; nil: there are none
 }
 
 // fakeShim is one shim; fakeConn a connection to it.
@@ -345,11 +351,17 @@ func (c *fakeConn) Attach(_ context.Context, a shim.Attach) error {
 
 func (c *fakeConn) Resize(context.Context, string, uint16, uint16) error { return nil }
 
-func (c *fakeConn) Exec(context.Context, shim.ExecConfig) (int, error) {
+func (c *fakeConn) Exec(ctx context.Context, e shim.ExecConfig) (int, error) {
+	if k := c.shims.checks; k != nil {
+		return k.exec(ctx, e)
+	}
 	return 0, errors.New("not here")
 }
 
-func (c *fakeConn) ExecWait(context.Context, string) (shim.Exit, error) {
+func (c *fakeConn) ExecWait(ctx context.Context, _ string) (shim.Exit, error) {
+	if k := c.shims.checks; k != nil {
+		return k.wait(ctx)
+	}
 	return shim.Exit{}, errors.New("not here")
 }
 

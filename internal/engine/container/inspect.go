@@ -66,7 +66,7 @@ func inspectState(st record.State) *api.State {
 	return &api.State{
 		Status: st.Status, Running: st.Up(), Restarting: st.Status == api.StateRestarting, Paused: st.Status == api.StatePaused, OOMKilled: st.OOMKilled,
 		Dead: st.Status == api.StateDead, Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error,
-		StartedAt: formatTime(st.StartedAt), FinishedAt: formatTime(st.FinishedAt),
+		Health: st.Health, StartedAt: formatTime(st.StartedAt), FinishedAt: formatTime(st.FinishedAt),
 	}
 }
 

@@ -3,16 +3,14 @@ package container
 import (
 	"context"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/filter"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/words"
 )
 
 // List returns containers, the newest first.
@@ -48,9 +46,13 @@ func (s *Service) createdAt(ref string) (time.Time, error) {
 func (s *Service) summary(d record.Definition, st record.State, size bool, now time.Time) api.Summary {
 	r := api.Summary{
 		ID: d.ID, Names: []string{"/" + d.Name}, Image: d.Image.Asked, ImageID: d.Image.ID.String(),
-		Command: commandText(request.Command(d.Config)), Created: d.Created.Unix(), Ports: []api.PortSummary{},
-		Labels: d.Config.Labels, State: st.Status, Status: statusText(st, now), Mounts: mountPoints(d.Mounts),
+		Command: words.Command(request.Command(d.Config)), Created: d.Created.Unix(), Ports: []api.PortSummary{},
+		Labels: d.Config.Labels, State: st.Status, Status: words.Status(st, now), Mounts: mountPoints(d.Mounts),
 		NetworkSettings: &api.NetworkSettingsSummary{Networks: endpoints(d, st)},
+	}
+	r.Health = &api.HealthSummary{Status: api.NoHealthcheck}
+	if st.Health != nil {
+		r.Health = &api.HealthSummary{Status: st.Health.Status, FailingStreak: st.Health.FailingStreak}
 	}
 	r.HostConfig.NetworkMode = string(d.Host.NetworkMode)
 	r.HostConfig.Annotations = d.Host.Annotations
@@ -59,42 +61,6 @@ func (s *Service) summary(d record.Definition, st record.State, size bool, now t
 		r.SizeRootFs = r.SizeRw
 	}
 	return r
-}
-
-// commandText is a command as Docker lists it: arguments with spaces quoted.
-func commandText(argv []string) string {
-	var b strings.Builder
-	for i, a := range argv {
-		if i > 0 {
-			b.WriteByte(' ')
-		}
-		if i > 0 && strings.Contains(a, " ") {
-			a = "'" + a + "'"
-		}
-		b.WriteString(a)
-	}
-	return b.String()
-}
-
-// statusText says in Docker's words how a container is.
-func statusText(st record.State, now time.Time) string {
-	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
-	switch st.Status {
-	case api.StateRunning:
-		return "Up " + since(st.StartedAt)
-	case api.StatePaused:
-		return "Up " + since(st.StartedAt) + " (Paused)"
-	case api.StateExited:
-		return "Exited (" + strconv.Itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
-	case api.StateRemoving:
-		return "Removal In Progress"
-	case api.StateDead:
-		return "Dead"
-	case api.StateRestarting:
-		return "Restarting (" + strconv.Itoa(st.ExitCode) + ") " + since(st.FinishedAt) + " ago"
-	default:
-		return "Created"
-	}
 }
 
 // Counts returns how many containers run, are paused, and do neither.

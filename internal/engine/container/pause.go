@@ -48,11 +48,11 @@ func (s *Service) freeze(ctx context.Context, ref string, from, to api.Container
 	if _, err := s.launcher.Command(ctx, def, command, def.ID); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	if c.state.Alive() {
-		c.state.Status = to
-	}
-	st = c.state
-	c.mu.Unlock()
-	return s.records.PutState(def, st, record.Event(def, action))
+	return s.change(c, func(def record.Definition, st *record.State) ([]events.Message, bool) {
+		if !st.Alive() {
+			return nil, false // it ended meanwhile
+		}
+		st.Status = to
+		return []events.Message{record.Event(def, action)}, true
+	})
 }

@@ -98,8 +98,29 @@ func (s *Service) Resume(ctx context.Context) {
 	}
 }
 
+// change records a change of how a container is, which fn makes. If fn returns
+// false, nothing changes.
+func (s *Service) change(c *container, fn func(record.Definition, *record.State) (happened []events.Message, write bool)) error {
+	c.rec.Lock()
+	defer c.rec.Unlock()
+	def, st := c.view()
+	happened, write := fn(def, &st)
+	if !write {
+		return nil
+	}
+	if err := s.records.PutState(def, st, happened...); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = st
+	return nil
+}
+
 // setState records how a container is.
 func (s *Service) setState(c *container, def record.Definition, st record.State, happened ...events.Message) error {
+	c.rec.Lock()
+	defer c.rec.Unlock()
 	if err := s.records.PutState(def, st, happened...); err != nil {
 		return err
 	}
@@ -115,15 +136,13 @@ func (s *Service) setState(c *container, def record.Definition, st record.State,
 // stopped notes that somebody wants a container to end: no policy starts it
 // again.
 func (s *Service) stopped(c *container) error {
-	c.mu.Lock()
-	if c.state.Stopped || c.def.Host.RestartPolicy.IsNone() {
-		c.mu.Unlock()
-		return nil
-	}
-	c.state.Stopped = true
-	def, st := c.def, c.state
-	c.mu.Unlock()
-	return s.records.PutState(def, st)
+	return s.change(c, func(def record.Definition, st *record.State) ([]events.Message, bool) {
+		if st.Stopped || !st.Up() || def.Host.RestartPolicy.IsNone() {
+			return nil, false
+		}
+		st.Stopped = true
+		return nil, true
+	})
 }
 
 // giveUp ends a container that is about to be started again. It reports whether

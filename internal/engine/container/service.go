@@ -1,6 +1,8 @@
 package container
 
 import (
+	api "github.com/moby/moby/api/types/container"
+
 	"context"
 	"errors"
 	"log/slog"
@@ -23,6 +25,8 @@ type Images interface {
 	// Pin keeps an image's layers while the container exists.
 	Pin(ctx context.Context, containerID string, img image.Image) error
 	Unpin(ctx context.Context, containerID string) error
+	// Health returns the health check of an image, or nil.
+	Health(ctx context.Context, img image.Image) (*api.HealthConfig, error)
 }
 
 // Config is what a Service is made of.
@@ -48,6 +52,7 @@ type Service struct {
 	// is to share.
 	launcher *launch.Launcher
 	ids      *idrange.Ranges
+	checks   chan struct{}  // a place for each health check that runs
 	quit     chan struct{}  // closed when the service closes; containers run on
 	running  sync.WaitGroup // the goroutines that watch containers
 
@@ -67,6 +72,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{cfg: cfg, log: cfg.Log, byID: map[string]*container{}, names: map[string]string{}}
 	s.ids = idrange.New()
+	s.checks = make(chan struct{}, maxChecks)
 	s.quit = make(chan struct{})
 	s.launcher = launch.New(cfg.Config, s.known)
 	s.records = record.New(cfg.Durable, cfg.Boot, cfg.Events, s.log)
@@ -88,6 +94,10 @@ type container struct {
 	// op is held by whoever changes what the container is: starts it, cleans
 	// up after it, removes it. It may be held for long; reading needs only mu.
 	op operation
+
+	// rec is held while a change of the state is recorded, so that records are
+	// written in the order of changes. It is taken before mu.
+	rec sync.Mutex
 
 	mu      sync.Mutex
 	def     record.Definition // guarded by mu; the pointers in it are never written through

@@ -14,6 +14,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"lade/internal/engine/container/words"
 	"lade/internal/errdefs"
 	"lade/internal/ident"
 	"lade/internal/shim"
@@ -540,7 +541,7 @@ func TestStatusText(t *testing.T) {
 	} {
 		c := newContainer(testDefinition(), testState(tt.state, tt.code, now))
 		_, st := c.view()
-		if got := statusText(st, now); got != tt.want {
+		if got := words.Status(st, now); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.state, got, tt.want)
 		}
 	}

@@ -102,6 +102,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 	if old.Status == api.StateRestarting {
 		kept = record.State{Restarts: old.Restarts + 1, RestartPause: old.RestartPause}
 	}
+	kept.Health = startingHealth(def)
 	if err := s.mountVolumes(ctx, def); err != nil {
 		s.unmountVolumes(def) // some may be
 		return err
@@ -109,7 +110,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 	st, sh, err := s.launcher.Start(ctx, def, launch.Wanted{
 		Clients: c.pending.Take,
 		Record: func(st record.State) error {
-			st.Restarts, st.RestartPause = kept.Restarts, kept.RestartPause
+			st.Restarts, st.RestartPause, st.Health = kept.Restarts, kept.RestartPause, kept.Health
 			return s.records.PutState(def, st, record.Event(def, events.ActionStart))
 		},
 	})
@@ -117,7 +118,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		s.unmountVolumes(def)
 		return err
 	}
-	st.Restarts, st.RestartPause = kept.Restarts, kept.RestartPause
+	st.Restarts, st.RestartPause, st.Health = kept.Restarts, kept.RestartPause, kept.Health
 	s.adopted(ctx, c, st, sh)
 	c.attachLate(ctx, sh)
 	return nil

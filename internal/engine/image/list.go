@@ -176,6 +176,22 @@ func (s *Service) byAge(key string, values []string) (func(imagestore.Entry) boo
 	}, nil
 }
 
+// Health returns the health check of an image, or nil: it is in Docker's
+// configuration, not in OCI's.
+func (s *Service) Health(_ context.Context, img image.Image) (*dockerspec.HealthcheckConfig, error) {
+	raw, err := s.c.Transfer.Content.ReadAll(img.ID, image.MaxConfig)
+	if err != nil {
+		return nil, fmt.Errorf("image %s: %w", image.ShortID(img.ID), err)
+	}
+	var c struct {
+		Config dockerspec.DockerOCIImageConfig
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return nil, errdefs.New(errdefs.DataLoss, "configuration of image %s: %w", image.ShortID(img.ID), err)
+	}
+	return c.Config.Healthcheck, nil
+}
+
 // Inspect returns all that is known of an image.
 func (s *Service) Inspect(ctx context.Context, ref string) (api.InspectResponse, error) {
 	e, err := s.resolve(ctx, ref)

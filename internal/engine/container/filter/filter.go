@@ -91,6 +91,14 @@ func (f *Filter) WantsStopped() bool {
 	return len(f.values["status"]) > 0 || len(f.exited) > 0
 }
 
+// healthOf is the health that a filter compares.
+func healthOf(st record.State) string {
+	if st.Health == nil {
+		return string(api.NoHealthcheck)
+	}
+	return string(st.Health.Status)
+}
+
 // Match reports whether a container is one that the filters mean.
 func (f *Filter) Match(d record.Definition, st record.State) bool {
 	anyOf := func(key string, match func(v string) bool) bool {
@@ -109,7 +117,7 @@ func (f *Filter) Match(d record.Definition, st record.State) bool {
 		!anyOf("status", func(v string) bool { return string(st.Status) == v }),
 		!anyOf("id", func(v string) bool { return strings.HasPrefix(d.ID, v) }),
 		len(f.names) > 0 && !slices.ContainsFunc(f.names, func(re *regexp.Regexp) bool { return re.MatchString(d.Name) || re.MatchString("/"+d.Name) }),
-		!anyOf("health", func(v string) bool { return v == string(api.NoHealthcheck) }),
+		!anyOf("health", func(v string) bool { return v == healthOf(st) }),
 		!anyOf("is-task", func(v string) bool { return v == "false" || v == "0" }),
 		!anyOf("network", func(v string) bool { return d.Host.NetworkMode.NetworkName() == v }),
 		!anyOf("ancestor", func(v string) bool { return f.ancestor(d, v) }),

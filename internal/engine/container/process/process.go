@@ -92,6 +92,17 @@ func AwaitEnd(giveUp <-chan struct{}, process *os.File) bool {
 	}
 }
 
+// Kill kills the process behind a descriptor.
+func Kill(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Control(func(fd uintptr) { sent = pidfd.Signal(int(fd), syscall.SIGKILL) })
+	return errors.Join(err, sent)
+}
+
 // Signal signals a container that has no shim any more.
 func Signal(st record.State, sig int) error {
 	f := Open(st)

@@ -67,6 +67,7 @@ type State struct {
 	// RestartPause is that before the last start, or, while it is restarting,
 	// before the next; 0 where somebody asked for the start.
 	RestartPause time.Duration `json:"restartPause,omitempty"`
+	Health       *api.Health   `json:"health,omitempty"` // as of the last change of its status; never written through
 	Endpoint     *Endpoint     `json:"endpoint,omitempty"`
 }
 

@@ -1,4 +1,5 @@
-// Package words makes up names for containers that were given none.
+// Package words makes up names for containers that were given none, and says in
+// words how one is.
 package words
 
 import (
