@@ -16,6 +16,6 @@
 // that does not hold off a kill. A named v1 hierarchy takes part when whoever
 // starts the container uses it.
 //
-// Cgroups are made in cgroupfs directly. Asking systemd for them, and
-// delegation to users, are not done here.
+// Cgroups are made in cgroupfs directly, or, planned by [Layout.PlanUnit], by
+// systemd, which is told of the limits that it has a property for.
 package cgroup

@@ -28,6 +28,10 @@ type Dir struct {
 // container's state; the kernel's view may have changed since it was made.
 type Group struct {
 	Dirs []Dir `json:"dirs"`
+	// Unit is the unit of systemd that they are, if it made them, and User
+	// whether it is a user's systemd.
+	Unit string `json:"unit,omitempty"`
+	User bool   `json:"user,omitempty"`
 }
 
 // Unified returns the group's v2 directory, or "". A process can be born in

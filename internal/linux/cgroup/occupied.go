@@ -37,7 +37,8 @@ func (g Group) CheckFree() error {
 // them, which must exist. Each of paths is a path for all hierarchies, or
 // controllers, a colon and the path for those.
 func (g Group) Below(paths []string) (Group, error) {
-	out := Group{Dirs: slices.Clone(g.Dirs)}
+	out := g
+	out.Dirs = slices.Clone(g.Dirs)
 	for _, p := range paths {
 		controllers, sub, some := strings.Cut(p, ":")
 		if !some {

@@ -18,6 +18,9 @@ type Plan struct {
 	Group Group `json:"group"`
 	// Steps are to be done in order, before a process joins the group.
 	Steps []Step `json:"steps"`
+	// Unit, unless it is nil, is to be started before the steps, and with it
+	// the process that is to be in the group.
+	Unit *Unit `json:"unit,omitempty"`
 }
 
 // planner collects the steps of a plan.

@@ -18,6 +18,7 @@ import (
 	"strconv"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/sdbus"
 	"lade/internal/runtime/state"
 	"lade/internal/version"
 )
@@ -72,6 +73,8 @@ func commands() []command {
 		{"update", "[flags] ID", "change the resources of a container", (*app).update},
 		{"explain", "[--format text|json] [--bundle DIR] [ID]", "print the kernel steps of a start", (*app).explain},
 		{"spec", "[--bundle DIR]", "write an example config.json", (*app).spec},
+		{"checkpoint", "[flags] ID", "not supported yet", (*app).checkpoint},
+		{"restore", "[flags] ID", "not supported yet", (*app).checkpoint},
 		{"features", "", "print what this runtime can do as JSON", (*app).features},
 	}
 }
@@ -123,7 +126,7 @@ func (a *app) main(ctx context.Context, args []string) error {
 		return errdefs.New(errdefs.Invalid, "unknown log-format %q: text and json are", a.logFormat)
 	case !slices.Contains([]string{"", "auto", "true", "false"}, a.rootless):
 		return errdefs.New(errdefs.Invalid, "--rootless %q: true, false and auto are", a.rootless)
-	case a.systemd && !systemd():
+	case a.systemd && !sdbus.Running() && os.Getenv("DBUS_SYSTEM_BUS_ADDRESS") == "":
 		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "systemd cgroup flag passed, but systemd support for managing cgroups is not available"), "leave out --systemd-cgroup")
 	}
 	for _, c := range commands() {
@@ -141,9 +144,6 @@ func (a *app) main(ctx context.Context, args []string) error {
 	}
 	return errdefs.Hint(errdefs.New(errdefs.Invalid, "no such command: %q", rest[0]), "see lade-runtime --help")
 }
-
-// systemd reports whether cgroups can be had from systemd: never, so far.
-func systemd() bool { return false }
 
 func defaultRoot() string {
 	if os.Geteuid() == 0 {

@@ -16,7 +16,7 @@ func (a *app) features(_ context.Context, args []string) error {
 	if _, err := (flagSet{}).parse(args, true); err != nil {
 		return err
 	}
-	yes, no := true, false
+	yes := true
 	var caps []string
 	if set, err := capability.Supported(); err == nil {
 		caps = set.Names()
@@ -28,7 +28,7 @@ func (a *app) features(_ context.Context, args []string) error {
 		Linux: &features.Linux{
 			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			Capabilities: caps,
-			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no, Rdma: &yes},
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
 			Apparmor:     &features.Apparmor{Enabled: &yes},
 			Selinux:      &features.Selinux{Enabled: &yes},
 			Seccomp: &features.Seccomp{

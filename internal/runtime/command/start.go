@@ -71,8 +71,7 @@ func (a *app) create(ctx context.Context, args []string) error {
 	}
 	o.Wait = true
 	activation(&o)
-	o.Rootless = a.rootless
-	o.Planned = a.planned
+	o.Planned, o.Systemd, o.Rootless = a.planned, a.systemd, a.rootless
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}
@@ -147,8 +146,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 		return err
 	}
 	activation(&o)
-	o.Rootless = a.rootless
-	o.Planned = a.planned
+	o.Planned, o.Systemd, o.Rootless = a.planned, a.systemd, a.rootless
 	if explain != "" {
 		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
 	}

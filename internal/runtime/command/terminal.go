@@ -34,7 +34,6 @@ func (t *terminal) relay(stdin *os.File, stdout io.Writer) (restore func(), err 
 	}
 	// In non-blocking mode its reads go by the poller, and end at Close.
 	_ = unix.SetNonblock(fd, true)
-	plainNewlines(fd)
 	t.master = os.NewFile(uintptr(fd), "terminal")
 	var old *unix.Termios
 	if isTerminal(stdin) {
@@ -65,16 +64,6 @@ func (t *terminal) resize(from *os.File) {
 	}
 	if size, err := unix.IoctlGetWinsize(int(from.Fd()), unix.TIOCGWINSZ); err == nil {
 		_ = unix.IoctlSetWinsize(int(t.master.Fd()), unix.TIOCSWINSZ, size)
-	}
-}
-
-// plainNewlines makes a container's terminal pass on what is written to it as
-// it is: to make CR LF of a newline is up to the terminal that shows it, and
-// what goes to a file is to be found there as the program wrote it.
-func plainNewlines(fd int) {
-	if mode, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
-		mode.Oflag &^= unix.ONLCR
-		_ = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
 	}
 }
 

@@ -144,7 +144,7 @@ func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 		return nil, err
 	}
 	prog, err := plan.Exec(plan.Entry{
-		Input:  plan.Input{ID: o.ID, Bundle: rec.Bundle, Config: b.Config, Keep: o.Keep},
+		Input:  plan.Input{ID: o.ID, Bundle: rec.Bundle, Config: b.Config, Keep: o.Keep, PlainTerminal: o.ConsoleFD > 0},
 		Cgroup: rec.Cgroup,
 	}, facts)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // gather collects what the planner must know about this machine.
-func gather(id, rootless string, b *bundle.Bundle) (plan.Facts, error) {
+func gather(o *CreateOptions, b *bundle.Bundle) (plan.Facts, error) {
 	mountLabel := ""
 	if b.Config.Linux != nil {
 		mountLabel = b.Config.Linux.MountLabel
@@ -37,10 +37,15 @@ func gather(id, rootless string, b *bundle.Bundle) (plan.Facts, error) {
 	if l := b.Config.Linux; l != nil {
 		path, resources = l.CgroupsPath, l.Resources
 	}
-	if f.Cgroup, err = f.Layout.Plan(path, id, resources); err != nil {
+	if o.Systemd {
+		f.Cgroup, err = planUnit(f.Layout, path, o.ID, resources, b.Config.Annotations)
+	} else {
+		f.Cgroup, err = f.Layout.Plan(path, o.ID, resources)
+	}
+	if err != nil {
 		return f, err
 	}
-	if withoutCgroups(rootless, f.Rootless || f.Nested) {
+	if !o.Systemd && withoutCgroups(o.Rootless, f.Rootless || f.Nested) {
 		if f.Cgroup, err = rootlessCgroups(f.Cgroup, path, resources); err != nil {
 			return f, err
 		}

@@ -41,6 +41,8 @@ type CreateOptions struct {
 	Env []string
 	// Wait makes the process wait for Start.
 	Wait bool
+	// Systemd has systemd make the cgroups: a user's own, unless it is root.
+	Systemd bool
 	// Planned, unless it is nil, is shown the program before it is carried out.
 	Planned func(*program.Program)
 }
@@ -107,7 +109,7 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 func discard(ctx context.Context, dir *state.Dir, g cgroup.Group, rec *state.Record) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	_ = g.Remove(ctx)
+	_ = removeCgroup(ctx, g)
 	if rec != nil {
 		_ = leaveResctrl(rec)
 	}
@@ -168,7 +170,7 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 		p.Env = append(p.Env, o.Env...)
 	}
 	o.Wait = o.Wait || len(hooksOf(b).StartContainer) > 0
-	facts, err := gather(o.ID, o.Rootless, b)
+	facts, err := gather(o, b)
 	if err != nil {
 		return nil, nil, facts, err
 	}
@@ -177,7 +179,7 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 	}
 	prog, err := plan.Start(plan.Input{
 		ID: o.ID, Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
-		NoPivot: o.NoPivot, NoKeyring: o.NoKeyring, Keep: o.Keep, Unchecked: mutant.Unchecked,
+		NoPivot: o.NoPivot, PlainTerminal: o.ConsoleFD > 0, NoKeyring: o.NoKeyring, Keep: o.Keep, Unchecked: mutant.Unchecked,
 	}, facts)
 	if err == nil && mutant.Program != nil {
 		mutant.Program(prog)
@@ -263,6 +265,8 @@ func (m *maker) do(ctx context.Context, s *program.Step, pid int) error {
 		return s.Carry.(*cgroup.Step).Do()
 	case s.Call == "helper":
 		return mapIDs(ctx, s.Args[0].S, s.Args[1].List(), pid)
+	case s.Call == "unit":
+		return s.Carry.(*cgroup.Unit).Start(pid)
 	case s.Call == "net_device":
 		return moveDevice(s.Args[0].S, s.Args[1].S, s.Args[2].S, pid)
 	case s.Call == "hook":

@@ -196,7 +196,7 @@ func destroy(ctx context.Context, dir *state.Dir, rec *state.Record) error {
 				return err
 			}
 		}
-		if err := rec.Cgroup.Remove(ctx); err != nil {
+		if err := removeCgroup(ctx, rec.Cgroup); err != nil {
 			return err
 		}
 	}

@@ -55,6 +55,9 @@ func Update(_ context.Context, store state.Store, id string, r *specs.LinuxResou
 	if err != nil {
 		return err
 	}
+	if err := updateUnit(l, rec.Cgroup, change); err != nil {
+		return err
+	}
 	if err := cgroup.Do(steps); err != nil {
 		return err
 	}

@@ -111,7 +111,7 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, r.child.listener(r.listener)
 	case "copy_up":
 		return 0, r.child.copyUp(s.Args[1].N)
-	case "record", "hook", "cgroup", "net_device", "helper":
+	case "record", "hook", "cgroup", "unit", "net_device", "helper":
 		pid := 0
 		if r.child != nil {
 			pid = r.child.PID

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"encoding/binary"
 	"fmt"
 	"path"
 	"strconv"
@@ -196,6 +197,9 @@ func (b *builder) terminal() {
 		program.Step{Call: "ioctl", Args: []program.Arg{program.FD(master), program.Named(unix.TIOCSPTLCK, "TIOCSPTLCK"), zero}},
 		program.Step{Call: "ioctl", Yield: slave, Args: []program.Arg{program.FD(master), program.Named(unix.TIOCGPTPEER, "TIOCGPTPEER"), program.Flags(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, step.OpenFlags)}, Why: "by descriptor: no name can be in the way"},
 	)
+	if b.in.PlainTerminal {
+		b.do("process.terminal: newlines stay as they are", "ioctl", program.FD(slave), program.Named(unix.TCSETS, "TCSETS"), program.Struct(plainTermios(), func() string { return "a new terminal's modes without ONLCR" }))
+	}
 	if s := b.proc.ConsoleSize; s != nil {
 		size := []byte{byte(s.Height), byte(s.Height >> 8), byte(s.Width), byte(s.Width >> 8), 0, 0, 0, 0}
 		b.do("process.consoleSize", "ioctl", program.FD(slave), program.Named(unix.TIOCSWINSZ, "TIOCSWINSZ"), program.Bytes(size, fmt.Sprintf("%d rows, %d columns", s.Height, s.Width)))
@@ -215,6 +219,26 @@ func (b *builder) terminal() {
 		b.do("process.terminal", "dup3", program.FD(slave), program.Int(fd), program.Int(0))
 	}
 	b.add(step.Close(slave))
+}
+
+// plainTermios is the kernel's struct termios of a new terminal, as the header
+// tty.h has it, without ONLCR.
+func plainTermios() []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, unix.ICRNL|unix.IXON)
+	b = le.AppendUint32(b, unix.OPOST)
+	b = le.AppendUint32(b, unix.B38400|unix.CS8|unix.CREAD|unix.HUPCL)
+	b = le.AppendUint32(b, unix.ISIG|unix.ICANON|unix.ECHO|unix.ECHOE|unix.ECHOK|unix.ECHOCTL|unix.ECHOKE|unix.IEXTEN)
+	b = append(b, 0) // the line discipline
+	control := make([]byte, 19)
+	for i, c := range map[int]byte{
+		unix.VINTR: 'C' - '@', unix.VQUIT: '\\' - '@', unix.VERASE: 0x7f, unix.VKILL: 'U' - '@', unix.VEOF: 'D' - '@', unix.VMIN: 1,
+		unix.VSTART: 'Q' - '@', unix.VSTOP: 'S' - '@', unix.VSUSP: 'Z' - '@', unix.VREPRINT: 'R' - '@', unix.VDISCARD: 'O' - '@',
+		unix.VWERASE: 'W' - '@', unix.VLNEXT: 'V' - '@',
+	} {
+		control[i] = c
+	}
+	return append(b, control...)
 }
 
 // console binds the terminal over /dev/console.

@@ -212,10 +212,13 @@ func (b *builder) meet() {
 	b.met = true
 	b.await("cgroups, mappings and the record of the container are made")
 	for _, d := range b.f.Cgroup.Group.Dirs {
-		if d.V2 {
-			continue // the child was born there
+		switch {
+		case !d.V2:
+			b.joinFile(d.Path, "tasks")
+		case b.f.Cgroup.Unit != nil:
+			b.joinFile(d.Path, "cgroup.procs")
+		default: // the child was born there
 		}
-		b.joinV1(d.Path)
 	}
 	if b.joins[unix.CLONE_NEWUSER] == "" {
 		b.cgroupNamespace()
@@ -231,12 +234,12 @@ func (b *builder) await(text string) {
 	})
 }
 
-func (b *builder) joinV1(dir string) {
+func (b *builder) joinFile(dir, file string) {
 	const fd program.Slot = "tasks"
 	words := joining(dir)
 	b.add(
 		program.Step{Call: "openat", Yield: fd, Why: "linux.cgroupsPath", Say: words, Args: []program.Arg{
-			program.CWD(), program.String(dir + "/tasks"), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0),
+			program.CWD(), program.String(dir + "/" + file), program.Flags(unix.O_WRONLY|unix.O_CLOEXEC, step.OpenFlags), program.Int(0),
 		}},
 		program.Step{Call: "write", Why: "one that moves itself need not stop all others", Say: words, Args: []program.Arg{
 			program.FD(fd), program.String("0"), program.Int(1),

@@ -35,6 +35,9 @@ type Input struct {
 	// NoPivot enters the root by moving it over the old one, for a root that
 	// is the initramfs.
 	NoPivot bool
+	// PlainTerminal leaves the newlines that are written to a terminal as they
+	// are: it is shown on another, which does what there is to do.
+	PlainTerminal bool
 	// NoKeyring leaves the session keyring as it is.
 	NoKeyring bool
 	// Keep is how many descriptors from 3 on the process is given.
@@ -183,17 +186,20 @@ func (b *builder) runtimeSide() {
 		flags &^= unix.CLONE_NEWIPC // see userNamespace
 	}
 	var beside []program.Step
+	if u := b.f.Cgroup.Unit; u != nil {
+		beside = append(beside, program.Step{Call: "unit", Args: []program.Arg{program.String(u.String())}, Why: "--systemd-cgroup: systemd makes the cgroups, and takes the child in", Carry: u})
+	}
 	p.Before = append(p.Before, program.Step{Call: "record", Args: []program.Arg{program.String("creating")}, Why: "what is to be undone is on disk before it is done"})
 	for i := range b.f.Cgroup.Steps {
 		s := &b.f.Cgroup.Steps[i]
 		step := program.Step{Call: "cgroup", Args: []program.Arg{program.String(s.String())}, Why: s.Why, Carry: s}
-		if b.inUnified(s.Path) {
+		if b.inUnified(s.Path) && b.f.Cgroup.Unit == nil {
 			p.Before = append(p.Before, step)
 		} else {
 			beside = append(beside, step)
 		}
 	}
-	if dir := b.f.Cgroup.Group.Unified(); dir != "" {
+	if dir := b.f.Cgroup.Group.Unified(); dir != "" && b.f.Cgroup.Unit == nil {
 		flags |= unix.CLONE_INTO_CGROUP
 		p.Before = append(p.Before, program.Step{
 			Call: "openat", Yield: Cgroup, Why: "the child is born in its cgroup", Say: joining(dir),

@@ -47,6 +47,13 @@ func (r *Record) encode() []byte {
 	b = strconv.AppendBool(b, r.PIDNS)
 	b = append(b, `,"cgroup":{"dirs":`...)
 	b = r.appendDirs(b)
+	if r.Cgroup.Unit != "" {
+		b = append(b, `,"unit":`...)
+		b = appendString(b, r.Cgroup.Unit)
+	}
+	if r.Cgroup.User {
+		b = append(b, `,"user":true`...)
+	}
 	b = append(b, '}')
 	for i, d := range r.Resctrl {
 		if i == 0 {
