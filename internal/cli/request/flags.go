@@ -99,6 +99,7 @@ func (f *Flags) registerFiles(fs *pflag.FlagSet) {
 	fs.Var(&value{kind: "bytes", set: into(&h.ShmSize, byteSize)}, "shm-size", "Size of /dev/shm")
 	fs.Var(&value{kind: "list", set: appendTo(&h.Devices, device)}, "device", "Add a host device to the container")
 	list(fs, &h.DeviceCgroupRules, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list", deviceRule)
+	fs.StringVar(&h.VolumeDriver, "volume-driver", "", "Optional volume driver for the container")
 	pairs(fs, &h.StorageOpt, "storage-opt", "Storage driver options for the container")
 }
 
@@ -129,7 +130,9 @@ func (f *Flags) registerResources(fs *pflag.FlagSet) {
 	fs.Int64Var(&r.CPUQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
 	fs.StringVar(&r.CpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
 	fs.StringVar(&r.CpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
-	fs.Uint16Var(&r.BlkioWeight, "blkio-weight", 0, "Block IO (relative weight), between 10 and 1000, or 0 to disable")
+	fs.Int64Var(&r.CPURealtimePeriod, "cpu-rt-period", 0, "Limit CPU real-time period in microseconds")
+	fs.Int64Var(&r.CPURealtimeRuntime, "cpu-rt-runtime", 0, "Limit CPU real-time runtime in microseconds")
+	registerBlockIO(fs, r)
 	optional(fs, &r.PidsLimit, "pids-limit", "Tune container pids limit (set -1 for unlimited)", parseInt64)
 	fs.Var(&value{kind: "ulimit", set: f.addUlimit}, "ulimit", "Ulimit options")
 	optionalBool(fs, &r.OomKillDisable, "oom-kill-disable", "Disable OOM Killer")
