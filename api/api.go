@@ -16,6 +16,16 @@ const (
 	// LedgerPath answers, to a GET, whose every byte below the data root is: a
 	// Ledger.
 	LedgerPath = "/lade/ledger"
+	// ImageTreePath answers, to a GET, which layers the images share: an
+	// ImageTree.
+	ImageTreePath = "/lade/images/tree"
+	// ImageFilesPattern lists the files of an image, or of the one of its layers
+	// that the query parameter layer names by number, from 1, or DiffID: a list
+	// of ImageFile.
+	ImageFilesPattern = "/lade/images/{name}/files"
+	// ImageDiffPattern tells how the image that the query parameter to names
+	// differs from this one: a list of ImageChange.
+	ImageDiffPattern = "/lade/images/{name}/diff"
 	// CheckPath reads, on a POST, all that is on disk and compares it with its
 	// digests: the answer is a CheckReport. With the query parameter repair it
 	// mends what it can.
@@ -48,6 +58,41 @@ type Problem struct {
 	Repair   string `json:",omitempty"` // what was done, or why nothing could be
 }
 
+// ImageTree is which layers the images have, and share.
+type ImageTree struct {
+	// Roots are the lowest layers; images stand where their highest layer is.
+	Roots []TreeLayer
+	// Empty are the images without layers.
+	Empty []string `json:",omitempty"`
+}
+
+// TreeLayer is a layer on top of another, and what stands on it.
+type TreeLayer struct {
+	DiffID string
+	Size   int64    // of its tar
+	Users  int      // images that have it
+	Images []string `json:",omitempty"` // by name or id, of which it is the highest
+	Above  []TreeLayer
+}
+
+// ImageFile is a file of a layer, or of an image as containers see it.
+type ImageFile struct {
+	Path   string
+	Type   string // file, dir, link, hardlink, char, block, fifo, removed, opaque
+	Mode   uint32 // the low twelve bits
+	UID    int
+	GID    int
+	Size   int64
+	Target string `json:",omitempty"` // of a link
+}
+
+// ImageChange is how a file of one image differs from another's.
+type ImageChange struct {
+	Kind string // A, C or D: added, changed, deleted
+	Path string
+	Size int64 // how much bigger it is
+}
+
 // LedgerLine is what one owner has of one kind.
 type LedgerLine struct {
 	Kind  string // such as blob, layer, log; empty: nobody knows it
@@ -62,6 +107,12 @@ const (
 	ExplainText = "text" // text/plain: one step a line, for people
 	ExplainJSON = "json" // application/json: the runtime's start program
 )
+
+// ImageFilesPath returns the path of ImageFilesPattern for one image.
+func ImageFilesPath(name string) string { return "/lade/images/" + name + "/files" }
+
+// ImageDiffPath returns the path of ImageDiffPattern for one image.
+func ImageDiffPath(name string) string { return "/lade/images/" + name + "/diff" }
 
 // ExplainPath returns the path of ExplainPattern for one container.
 func ExplainPath(id string) string { return "/lade/containers/" + id + "/explain" }

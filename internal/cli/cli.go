@@ -158,6 +158,7 @@ func entries() []entry {
 		{"import", "", image.NewImport},
 		{"rmi", "", func(env *command.Env) *cobra.Command { return image.NewRemove(env, "rmi") }},
 		{"tag", "", image.NewTag},
+		{"history", "", image.NewHistory},
 		{"events", "", system.NewEvents},
 		{"explain", "", system.NewExplain},
 	}
@@ -166,7 +167,8 @@ func entries() []entry {
 // images returns the commands of the group image.
 func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
-		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewSave(env), image.NewImport(env), image.NewRemove(env, "rm", "remove"),
+		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewHistory(env), image.NewTree(env), image.NewFiles(env), image.NewDiff(env),
+		image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewSave(env), image.NewImport(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
 	}
 }

@@ -165,7 +165,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Archives: images, Registries: images.registries,
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
-		Commit: newCommit(images, containers), Events: happens, Log: log,
+		Commit: newCommit(images, containers), Contents: newContents(images), Events: happens, Log: log,
 	}
 	if bridge != nil {
 		services.Networks = bridge

@@ -121,6 +121,7 @@ func change(t *testing.T, dir string, base uint32) {
 // layers, is what the container saw, with and without a user namespace.
 func TestChanges(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		lower := unpack(t, s, makeTar(t,
 			tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}, tar.Header{Name: "gone", Linkname: "1"}, tar.Header{Name: "kept", Linkname: "2"},
 			tar.Header{Name: "grown", Linkname: "3"}, tar.Header{Name: "replaced/", Typeflag: tar.TypeDir, Mode: 0o755},
@@ -166,6 +167,7 @@ func TestChanges(t *testing.T) {
 // TestNoChanges: what the runtime made to mount over is not the container's.
 func TestNoChanges(t *testing.T) {
 	each(t, func(t *testing.T, s *Store) {
+		t.Helper()
 		var b bytes.Buffer
 		if any, err := s.Changes(t.Context(), "never", &b, ChangesOptions{}); any || err != nil {
 			t.Error(any, err)

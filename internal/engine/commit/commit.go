@@ -5,6 +5,7 @@ package commit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -144,10 +145,7 @@ func (s *Service) configuration(src Source, o Options) (*configuration, error) {
 		return nil, fmt.Errorf("image %s: %w", image.ShortID(src.Image), err)
 	}
 	c := &configuration{command: src.Config.Cmd}
-	if err := json.Unmarshal(raw, &c.raw); err == nil {
-		err = json.Unmarshal(raw, &c.image)
-	}
-	if err != nil {
+	if err := errors.Join(json.Unmarshal(raw, &c.raw), json.Unmarshal(raw, &c.image)); err != nil {
 		return nil, errdefs.New(errdefs.DataLoss, "configuration of image %s: %w", image.ShortID(src.Image), err)
 	}
 	c.image.Config = imageConfig(overlay(*src.Config, o.Config))

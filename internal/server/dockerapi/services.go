@@ -31,6 +31,7 @@ type Services struct {
 	Check      Check
 	Events     Events
 	Commit     Commit
+	Contents   Contents
 	// Log takes what only an operator can mend: faults of the engine. The
 	// zero value is slog's default.
 	Log *slog.Logger
