@@ -32,6 +32,27 @@ const (
 	CheckPath = "/lade/check"
 )
 
+// What is done with registries without the store.
+const (
+	// CopyPath takes a POST that copies an image, from a place to a place: the
+	// queries "from", "to" and "platform"; HeaderAuths holds credentials. It
+	// answers with Docker's progress messages.
+	CopyPath = "/lade/images/copy"
+	// TagsPath answers, to a GET, the Tags of the repository "name" in its
+	// registry, and ManifestPath the manifest or index "name" as it is there.
+	TagsPath     = "/lade/registry/tags"
+	ManifestPath = "/lade/registry/manifest"
+	// HeaderAuths is base64url of a JSON object: Docker's AuthConfig by
+	// registry.
+	HeaderAuths = "X-Registry-Config"
+)
+
+// Tags are the tags of a repository.
+type Tags struct {
+	Repository string
+	Tags       []string
+}
+
 // Ledger is what lies below the data root, and whose it is.
 type Ledger struct {
 	Root string

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/api"
 	"lade/internal/errdefs"
 )
 
@@ -163,6 +165,46 @@ func (c *Client) ImportImage(ctx context.Context, tar io.Reader, o ImportOptions
 		}
 	})
 	return id, err
+}
+
+// CopyOptions says what to copy: places are docker://NAME, oci:DIRECTORY[:TAG]
+// or oci-archive:FILE[:TAG], with absolute paths.
+type CopyOptions struct {
+	From, To, Platform string
+	Auths              map[string]registry.AuthConfig // by registry
+}
+
+// CopyImage copies an image without unpacking it, and calls progress for each
+// message of the engine.
+func (c *Client) CopyImage(ctx context.Context, o CopyOptions, progress func(jsonstream.Message)) error {
+	q := url.Values{"from": {o.From}, "to": {o.To}}
+	if o.Platform != "" {
+		q.Set("platform", o.Platform)
+	}
+	r := call{method: http.MethodPost, path: api.CopyPath, query: q}
+	if len(o.Auths) > 0 {
+		text, err := json.Marshal(o.Auths)
+		if err != nil {
+			return fmt.Errorf("copy %s: %w", o.From, err)
+		}
+		r.header = http.Header{api.HeaderAuths: {base64.URLEncoding.EncodeToString(text)}}
+	}
+	resp, err := c.do(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return messages(r, resp.Body, progress)
+}
+
+// RemoteTags returns the tags that a repository has in its registry.
+func (c *Client) RemoteTags(ctx context.Context, name, auth string) (api.Tags, error) {
+	return get[api.Tags](ctx, c, call{method: http.MethodGet, path: api.TagsPath, query: url.Values{"name": {name}}, header: http.Header{registry.AuthHeader: {auth}}})
+}
+
+// RemoteManifest returns a manifest or index as it is in the registry.
+func (c *Client) RemoteManifest(ctx context.Context, name, auth string) (json.RawMessage, error) {
+	return get[json.RawMessage](ctx, c, call{method: http.MethodGet, path: api.ManifestPath, query: url.Values{"name": {name}}, header: http.Header{registry.AuthHeader: {auth}}})
 }
 
 // messages reads a stream of JSON messages up to its end or to the first that

@@ -135,6 +135,9 @@ func entries() []entry {
 			return group("container", "Manage containers", containers(env)...)
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
+		{"manifest", groups, func(env *command.Env) *cobra.Command {
+			return group("manifest", "Look at image manifests in registries", image.NewManifestInspect(env))
+		}},
 		{"system", groups, func(env *command.Env) *cobra.Command {
 			return group("system", "Manage Lade",
 				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewEvents(env), system.NewUpgrade(env))
@@ -168,7 +171,8 @@ func entries() []entry {
 func images(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
 		image.NewList(env, "ls", "list"), disk.NewPruneImages(env), image.NewHistory(env), image.NewTree(env), image.NewFiles(env), image.NewDiff(env),
-		image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewSave(env), image.NewImport(env), image.NewRemove(env, "rm", "remove"),
+		image.NewPull(env), image.NewPush(env), image.NewLoad(env), image.NewSave(env), image.NewImport(env),
+		image.NewCopy(env), image.NewListTags(env), image.NewRemove(env, "rm", "remove"),
 		image.NewTag(env), system.NewInspect(env, system.Image),
 	}
 }

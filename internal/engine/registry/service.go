@@ -1,5 +1,5 @@
 // Package registry is the engine's service for what is done with registries
-// besides bringing images in: push and login. Progress and messages are
+// besides bringing images in: push, copy, login, and looking at what is there. Progress and messages are
 // Docker's.
 package registry
 

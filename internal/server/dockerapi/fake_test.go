@@ -312,6 +312,23 @@ func (f *fakeImages) Import(_ context.Context, tar io.Reader, o engineimage.Impo
 	return "sha256:1", f.note("import %s %+v", b, o)
 }
 
+func (f *fakeImages) Copy(_ context.Context, o registry.CopyOptions, progress func(transfer.Progress)) (string, error) {
+	progress(transfer.Progress{Action: "Digest: sha256:1"})
+	return "", f.note("copy %s %s %s %d", o.From, o.To, o.Platform, len(o.Auths))
+}
+
+func (f *fakeImages) Remote(_ context.Context, name string, _ *registrytypes.AuthConfig) ([]byte, ocispec.Descriptor, error) {
+	return []byte("{}"), ocispec.Descriptor{MediaType: "a/b", Digest: "sha256:1"}, f.note("manifest %s", name)
+}
+
+func (f *fakeImages) Distribution(_ context.Context, name string, _ *registrytypes.AuthConfig) (registrytypes.DistributionInspect, error) {
+	return registrytypes.DistributionInspect{}, f.note("distribution %s", name)
+}
+
+func (f *fakeImages) Tags(_ context.Context, name string, _ *registrytypes.AuthConfig) ([]string, error) {
+	return nil, f.note("tags %s", name)
+}
+
 func (f *fakeImages) Login(_ context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error) {
 	return registrytypes.AuthResponse{Status: "Login Succeeded", IdentityToken: "t"}, f.note("login %s %s %s", a.Username, a.Password, a.ServerAddress)
 }

@@ -2,6 +2,7 @@ package dockerapi
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	registrytypes "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/api"
 	"lade/internal/engine/image"
 	"lade/internal/engine/registry"
 	"lade/internal/errdefs"
@@ -22,6 +24,10 @@ import (
 type Registries interface {
 	Login(ctx context.Context, a registrytypes.AuthConfig) (registrytypes.AuthResponse, error)
 	Push(ctx context.Context, o registry.PushOptions, progress func(transfer.Progress)) error
+	Copy(ctx context.Context, o registry.CopyOptions, progress func(transfer.Progress)) (digest string, err error)
+	Remote(ctx context.Context, name string, a *registrytypes.AuthConfig) ([]byte, ocispec.Descriptor, error)
+	Distribution(ctx context.Context, name string, a *registrytypes.AuthConfig) (registrytypes.DistributionInspect, error)
+	Tags(ctx context.Context, name string, a *registrytypes.AuthConfig) ([]string, error)
 }
 
 // Archives brings images out into archives, and root file systems in. Its
@@ -98,6 +104,10 @@ func (h *Handler) registryRoutes() []route {
 	return []route{
 		{http.MethodPost, "/auth", h.login},
 		{http.MethodPost, "/images/{name}/push", h.pushImage},
+		{http.MethodGet, "/distribution/{name}/json", h.distribution},
+		{http.MethodPost, api.CopyPath, h.copyImage},
+		{http.MethodGet, api.TagsPath, h.remoteTags},
+		{http.MethodGet, api.ManifestPath, h.remoteManifest},
 	}
 }
 
@@ -135,6 +145,53 @@ func (h *Handler) login(c *call) error {
 		return err
 	}
 	return c.reply(resp)
+}
+
+func (h *Handler) distribution(c *call) error {
+	d, err := h.s.Registries.Distribution(c.Context(), c.name, c.credentials())
+	if err != nil {
+		return err
+	}
+	return c.reply(d)
+}
+
+func (h *Handler) remoteTags(c *call) error {
+	tags, err := h.s.Registries.Tags(c.Context(), c.query.Get("name"), c.credentials())
+	if err != nil {
+		return err
+	}
+	if tags == nil {
+		tags = []string{}
+	}
+	return c.reply(api.Tags{Repository: c.query.Get("name"), Tags: tags})
+}
+
+func (h *Handler) remoteManifest(c *call) error {
+	raw, desc, err := h.s.Registries.Remote(c.Context(), c.query.Get("name"), c.credentials())
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", desc.MediaType)
+	c.w.Header().Set("Docker-Content-Digest", string(desc.Digest))
+	_, err = c.w.Write(raw)
+	return err
+}
+
+func (h *Handler) copyImage(c *call) error {
+	o := registry.CopyOptions{From: c.query.Get("from"), To: c.query.Get("to"), Platform: c.query.Get("platform")}
+	if text := c.Header.Get(api.HeaderAuths); text != "" {
+		raw, err := base64.URLEncoding.DecodeString(text)
+		if err == nil {
+			err = json.Unmarshal(raw, &o.Auths)
+		}
+		if err != nil {
+			return errdefs.New(errdefs.Invalid, "header %s: want base64 of JSON", api.HeaderAuths)
+		}
+	}
+	return h.report(c, func(progress func(transfer.Progress)) error {
+		_, err := h.s.Registries.Copy(c.Context(), o, progress)
+		return err
+	})
 }
 
 func (h *Handler) pushImage(c *call) error {
