@@ -57,10 +57,28 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
 	if st.Status == api.StatePaused && sig == int(syscall.SIGKILL) {
-		// A frozen process dies when it thaws.
-		return s.Unpause(ctx, ref)
+		return s.thawKilled(ctx, c)
 	}
 	return nil
+}
+
+// thawKilled lets a paused container that was killed go on, for it dies only
+// then. A runtime may have thawed it by itself: what says that it is not paused,
+// or no more, is an error only if it does not end.
+func (s *Service) thawKilled(ctx context.Context, c *container) error {
+	r := c.current()
+	err := s.Unpause(ctx, c.id)
+	if err == nil || r == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	select {
+	case <-r.ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the container is paused, and killed when it goes on: %w", err)
+	}
 }
 
 // signal sends sig to the container's first process.
