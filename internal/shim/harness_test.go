@@ -49,9 +49,12 @@ func onRuntimes(t *testing.T, test func(r *rig)) {
 	}
 }
 
-// build returns a program of this module.
+// build returns a program of this module: that in LADE_TEST_BIN, if it is set.
 func build(tb testing.TB, name string) string {
 	tb.Helper()
+	if dir := os.Getenv("LADE_TEST_BIN"); dir != "" {
+		return filepath.Join(dir, name)
+	}
 	out := filepath.Join(tb.TempDir(), name)
 	cmd := exec.CommandContext(tb.Context(), "go", "build", "-ldflags=-s -w", "-o", out, "lade/cmd/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
