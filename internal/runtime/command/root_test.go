@@ -384,6 +384,14 @@ func TestUnified(t *testing.T) {
 	m.must("delete", "--force", id)
 }
 
+// limitFiles returns where a container sees its limits of processes and memory.
+func limitFiles() []string {
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
+		return []string{"/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
+	}
+	return []string{"/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max"}
+}
+
 func TestLimits(t *testing.T) {
 	pids := int64(7)
 	memory := int64(64 << 20)
@@ -391,7 +399,7 @@ func TestLimits(t *testing.T) {
 		c.Linux.Resources.Pids = &specs.LinuxPids{Limit: &pids}
 		c.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &memory}
 	})
-	if got := m.sh("cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/memory/memory.limit_in_bytes"); got != "7\n67108864\n" {
+	if got := m.sh("cat " + strings.Join(limitFiles(), " ")); got != "7\n67108864\n" {
 		t.Errorf("got %q", got)
 	}
 	if got := m.sh("mknod /dev/sda b 8 0 2>/dev/null; head -c 1 /dev/vda 2>&1 | grep -c .; true"); strings.HasPrefix(got, "0") {

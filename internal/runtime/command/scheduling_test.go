@@ -78,7 +78,7 @@ func TestUpdate(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if got := m.must("exec", id, "cat", "/sys/fs/cgroup/pids/pids.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"); got != "9\n67108864\n" {
+	if got := m.must(append([]string{"exec", id, "cat"}, limitFiles()...)...); got != "9\n67108864\n" {
 		t.Errorf("got %q", got)
 	}
 }
