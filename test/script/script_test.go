@@ -91,6 +91,9 @@ func setup(env *testscript.Env, bin string) error {
 	env.Setenv("LADE_DATA_ROOT", dir+"/d")
 	env.Setenv("LADE_STATE_DIR", dir+"/s")
 	env.Setenv("LADE_HOST", "")
+	for name, file := range limitFiles() {
+		env.Setenv(name, file)
+	}
 	env.Defer(func() {
 		if enginePID(dir+"/s") > 0 {
 			c := exec.Command("sh", "-c", bin+"/lade rm -f $("+bin+"/lade ps -aq) >/dev/null")
@@ -107,6 +110,20 @@ func setup(env *testscript.Env, bin string) error {
 		_ = os.RemoveAll(dir)
 	})
 	return nil
+}
+
+// limitFiles says where a container finds its limits in /sys/fs/cgroup, and in
+// CGROUP which version this is.
+func limitFiles() map[string]string {
+	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
+		return map[string]string{
+			"CGROUP": "v1", "MEMORY": "memory/memory.limit_in_bytes", "RESERVATION": "memory/memory.soft_limit_in_bytes",
+			"PIDS": "pids/pids.max", "CPU": "cpu/cpu.cfs_quota_us", "CPUSET": "cpuset/cpuset.cpus",
+		}
+	}
+	return map[string]string{
+		"CGROUP": "v2", "MEMORY": "memory.max", "RESERVATION": "memory.low", "PIDS": "pids.max", "CPU": "cpu.max", "CPUSET": "cpuset.cpus",
+	}
 }
 
 func condition(cond string) (bool, error) {
