@@ -48,6 +48,7 @@ type machine struct {
 
 	health  *api.HealthConfig // of all images
 	service *Service
+	voice   *voice
 	events  *event.Service
 	durable *metadata.DB
 	bootDB  *metadata.DB
@@ -85,13 +86,14 @@ func (m *machine) start() {
 		m.t.Fatal(err)
 	}
 	m.pins = map[string]bool{}
+	m.voice = &voice{to: m.t.Output()}
 	m.service, err = New(Config{
 		Config: launch.Config{
 			Paths:     launch.Paths{DataDir: filepath.Join(m.dir, "data"), StateDir: filepath.Join(m.dir, "state")},
 			Snapshots: fakeSnapshots{filepath.Join(m.dir, "data", "containers")}, Shims: m.shims, Network: m.nets,
 			Runtimes: []launch.Runtime{{Name: "lade", Program: filepath.Join(m.dir, "runtime")}, {Name: "runc", Program: filepath.Join(m.dir, "runtime")}},
 			Init:     "/usr/bin/lade-init", Host: hostfacts.Host{CPUs: 4, Hostname: "host", UserNamespaces: os.Geteuid() == 0},
-			Log: slog.New(slog.NewTextHandler(m.t.Output(), nil)),
+			Log: slog.New(slog.NewTextHandler(m.voice, nil)),
 		},
 		Volumes: m.vols, Durable: m.durable, Boot: m.bootDB, Images: m, Events: m.heard(),
 	})
@@ -110,11 +112,34 @@ func (m *machine) crash() {
 		return
 	}
 	close(m.service.quit)
+	m.voice.still()
 	m.service.running.Wait()
 	_ = m.events.Close()
 	_ = m.durable.Close()
 	_ = m.bootDB.Close()
 	m.service = nil
+}
+
+// voice is where a service logs to, until it has crashed: what it was about to
+// do by itself then fails, perhaps after the test's end.
+type voice struct {
+	mu sync.Mutex
+	to io.Writer // guarded by mu; nil: it is still
+}
+
+func (v *voice) Write(b []byte) (int, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.to == nil {
+		return len(b), nil
+	}
+	return v.to.Write(b)
+}
+
+func (v *voice) still() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.to = nil
 }
 
 func (m *machine) restart() { m.t.Helper(); m.crash(); m.start() }
