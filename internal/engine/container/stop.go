@@ -56,29 +56,10 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 	if err := s.signal(ctx, c, sig, "client"); err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
-	if st.Status == api.StatePaused && sig == int(syscall.SIGKILL) {
-		return s.thawKilled(ctx, c)
+	if r := c.current(); r != nil && st.Status == api.StatePaused && sig == int(syscall.SIGKILL) {
+		return s.killRun(ctx, c, r) // it dies when it thaws, which the runtime may have seen to
 	}
 	return nil
-}
-
-// thawKilled lets a paused container that was killed go on, for it dies only
-// then. A runtime may have thawed it by itself: what says that it is not paused,
-// or no more, is an error only if it does not end.
-func (s *Service) thawKilled(ctx context.Context, c *container) error {
-	r := c.current()
-	err := s.Unpause(ctx, c.id)
-	if err == nil || r == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, killTimeout)
-	defer cancel()
-	select {
-	case <-r.ended:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the container is paused, and killed when it goes on: %w", err)
-	}
 }
 
 // signal sends sig to the container's first process.
