@@ -48,7 +48,10 @@ func TestUnitName(t *testing.T) {
 		{"a.slice:x:y", false, "a.slice", "x-y.scope"},
 		{"a.slice::y", false, "a.slice", "y.scope"},
 		{":x:y.slice", false, "system.slice", "y.slice"},
-		{"/a/b", false, "", ""}, {"a:b", false, "", ""}, {"a.slice:x:", false, "", ""}, {"a:b:c/d", false, "", ""},
+		{"/a/b", false, "", ""},
+		{"a:b", false, "", ""},
+		{"a.slice:x:", false, "", ""},
+		{"a:b:c/d", false, "", ""},
 	} {
 		slice, unit, err := unitName(tt.path, "c1", tt.user)
 		if slice != tt.slice || unit != tt.unit || (err != nil) != (tt.unit == "") {

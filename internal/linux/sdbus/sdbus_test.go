@@ -17,7 +17,6 @@ import (
 type bus struct {
 	t       *testing.T
 	calls   []string
-	started []string // the properties of units, by name and type
 	answers map[string]func(*message) []byte
 	serial  uint32
 }
@@ -95,8 +94,8 @@ func (b *bus) serve(c net.Conn) {
 			b.t.Error(err)
 			return
 		}
-		all := append(head, make([]byte, n-16)...)
-		_, _ = io.ReadFull(r, all[16:])
+		all := make([]byte, n)
+		_, _ = io.ReadFull(r, all[copy(all, head):])
 		m, err := parse(all)
 		if err != nil {
 			b.t.Error(err)

@@ -184,8 +184,10 @@ func mergeBlockIO(old, b *specs.LinuxBlockIO) *specs.LinuxBlockIO {
 		old *[]specs.LinuxThrottleDevice
 		new []specs.LinuxThrottleDevice
 	}{
-		{&out.ThrottleReadBpsDevice, b.ThrottleReadBpsDevice}, {&out.ThrottleWriteBpsDevice, b.ThrottleWriteBpsDevice},
-		{&out.ThrottleReadIOPSDevice, b.ThrottleReadIOPSDevice}, {&out.ThrottleWriteIOPSDevice, b.ThrottleWriteIOPSDevice},
+		{&out.ThrottleReadBpsDevice, b.ThrottleReadBpsDevice},
+		{&out.ThrottleWriteBpsDevice, b.ThrottleWriteBpsDevice},
+		{&out.ThrottleReadIOPSDevice, b.ThrottleReadIOPSDevice},
+		{&out.ThrottleWriteIOPSDevice, b.ThrottleWriteIOPSDevice},
 	} {
 		for _, d := range l.new {
 			*l.old = append(slices.DeleteFunc(slices.Clone(*l.old), func(o specs.LinuxThrottleDevice) bool {

@@ -3,6 +3,8 @@ package plan
 import (
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"lade/internal/runtime/plan/scheduling"
 	"lade/internal/runtime/program"
 )
@@ -29,6 +31,9 @@ func (b *builder) scheduling() error {
 // and, finally, after.
 func (b *builder) affinity(final bool) error {
 	a := b.proc.ExecCPUAffinity
+	if final && (!b.entering || a == nil || *a == (specs.CPUAffinity{})) {
+		b.add(scheduling.AllCPUs())
+	}
 	if a == nil {
 		return nil
 	}

@@ -3,12 +3,14 @@
 package scheduling
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -114,6 +116,16 @@ func Affinity(name, list string) ([]program.Step, error) {
 	return []program.Step{step.Say(program.Step{Call: "sched_setaffinity", Why: field, Args: []program.Arg{
 		program.Int(0), program.Int(len(mask)), program.Bytes(mask, list),
 	}}, "run on the CPUs "+list)}, nil
+}
+
+// AllCPUs takes away what the process has inherited from who started the
+// runtime, and leaves what its cgroups allow.
+func AllCPUs() program.Step {
+	mask := bytes.Repeat([]byte{0xff}, 1024/8)
+	return program.Step{
+		Call: "sched_setaffinity", Args: []program.Arg{program.Int(0), program.Int(len(mask)), program.Bytes(mask, "all")},
+		Tolerate: []syscall.Errno{syscall.EINVAL, syscall.EPERM, syscall.ENOSYS}, Why: "the runtime's own CPUs are not the container's",
+	}
 }
 
 // MemoryModes are the modes of linux.memoryPolicy, in the kernel's order.
