@@ -154,6 +154,8 @@ func entries() []entry {
 		{"rm", "", container.NewRemove},
 		{"wait", "", container.NewWait},
 		{"rename", "", container.NewRename},
+		{"stats", "", container.NewStats},
+		{"top", "", container.NewTop},
 		{"commit", "", container.NewCommit},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
@@ -191,7 +193,7 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewRun(env), container.NewExec(env), disk.NewPruneContainers(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
-		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewCommit(env),
+		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewCommit(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/activity"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/record"
@@ -114,4 +115,12 @@ func lookInto(p *mount.Pool, scratch string) func(*mount.Root, []mount.ViewMount
 		}
 		return mount.OpenView(func(dir string) (*mount.Detached, error) { return p.Open(r, dir) }, scratch, mounts)
 	}
+}
+
+// activeContainers is the containers for package activity.
+type activeContainers struct{ containers *container.Service }
+
+func (a activeContainers) Find(_ context.Context, ref string) (activity.Target, error) {
+	id, name, pid, err := a.containers.First(ref)
+	return activity.Target{ID: id, Name: name, PID: pid}, err
 }

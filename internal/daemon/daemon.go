@@ -22,6 +22,7 @@ import (
 
 	"lade/internal/atomicfile"
 	"lade/internal/daemon/handover"
+	"lade/internal/engine/activity"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/launch"
@@ -161,11 +162,15 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		return nil, err
 	}
 	disk := newDisk(o, images, containers, volumes)
+	doing, err := activity.New(activeContainers{containers})
+	if err != nil {
+		return nil, err
+	}
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Archives: images, Registries: images.registries,
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
-		Commit: newCommit(images, containers), Contents: newContents(images), Events: happens, Log: log,
+		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}
 	if bridge != nil {
 		services.Networks = bridge

@@ -88,3 +88,13 @@ func (s *Service) Running() map[string]int {
 	}
 	return out
 }
+
+// First finds a container and its first process, whose id is 0 if it does not
+// run.
+func (s *Service) First(ref string) (id, name string, pid int, err error) {
+	def, st, err := s.known(ref)
+	if err != nil || !st.Alive() {
+		return def.ID, def.Name, 0, err
+	}
+	return def.ID, def.Name, st.PID, nil
+}

@@ -267,3 +267,26 @@ func openRetry(path string, flags int) (int, error) {
 		}
 	}
 }
+
+// Of returns the cgroups of a process: as they are now, and only those that
+// can be seen from here.
+func (l Layout) Of(pid int) (Group, error) {
+	b, err := readFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return Group{}, fmt.Errorf("find the cgroups of process %d: %w", pid, err)
+	}
+	of := Layout{Hierarchies: slices.Clone(l.Hierarchies)}
+	for i := range of.Hierarchies {
+		of.Hierarchies[i].Own = ""
+	}
+	of.addOwn(b)
+	var g Group
+	for _, h := range of.Hierarchies {
+		rel, err := filepath.Rel(h.Root, h.Own)
+		if h.Own == "" || err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+			continue
+		}
+		g.Dirs = append(g.Dirs, Dir{Path: filepath.Join(h.Mount, rel), V2: h.V2, Controllers: h.Controllers})
+	}
+	return g, nil
+}

@@ -33,7 +33,7 @@ func New(s Services) *Handler {
 		h.log = slog.Default()
 	}
 	h.routes = newRouter(slices.Concat(
-		h.systemRoutes(), h.imageRoutes(), h.archiveRoutes(), h.registryRoutes(), h.containerRoutes(), h.execRoutes(),
+		h.systemRoutes(), h.imageRoutes(), h.archiveRoutes(), h.registryRoutes(), h.containerRoutes(), h.execRoutes(), h.activityRoutes(),
 		h.networkRoutes(), h.diskRoutes(), h.commitRoutes(), h.contentsRoutes(), h.volumeRoutes(), h.ladeRoutes(),
 	))
 	return h

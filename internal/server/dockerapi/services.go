@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 
+	"lade/internal/engine/activity"
 	"lade/internal/engine/container"
 	"lade/internal/engine/event"
 	"lade/internal/engine/exec"
@@ -30,6 +31,7 @@ type Services struct {
 	Volumes    Volumes
 	Check      Check
 	Events     Events
+	Activity   Activity
 	Commit     Commit
 	Contents   Contents
 	// Log takes what only an operator can mend: faults of the engine. The
@@ -79,6 +81,12 @@ type Execs interface {
 type System interface {
 	Version(ctx context.Context) (system.VersionResponse, error)
 	Info(ctx context.Context) (system.Info, error)
+}
+
+// Activity tells what goes on in containers.
+type Activity interface {
+	Top(ctx context.Context, ref, args string) (api.TopResponse, error)
+	Stats(ctx context.Context, ref string, o activity.StatsOptions, tell func(api.StatsResponse) error) error
 }
 
 // Events tells what happens.
