@@ -68,6 +68,12 @@ func processFacts(p *specs.Process, mountLabel string) (plan.Facts, error) {
 	if f.Caps, f.LastCap, err = capabilities(); err != nil {
 		return f, err
 	}
+	for fd := range f.SharedStreams {
+		var st unix.Stat_t
+		err := unix.Fstat(fd, &st)
+		kind := st.Mode & unix.S_IFMT
+		f.SharedStreams[fd] = err != nil || kind == unix.S_IFDIR || kind == unix.S_IFBLK || kind == unix.S_IFCHR && !isTerminal(&st)
+	}
 	f.Rootless, f.UID, f.GID = isRootless(), os.Geteuid(), os.Getegid()
 	f.AppArmor, f.SELinux = labels(p, mountLabel)
 	if p == nil || len(p.Rlimits) == 0 {
@@ -84,6 +90,12 @@ func processFacts(p *specs.Process, mountLabel string) (plan.Facts, error) {
 		}
 	}
 	return f, nil
+}
+
+// isTerminal reports whether st is of a pseudo terminal.
+func isTerminal(st *unix.Stat_t) bool {
+	const first, last = 136, 143 // majors of pseudo terminals
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && unix.Major(st.Rdev) >= first && unix.Major(st.Rdev) <= last
 }
 
 // labels tells which of AppArmor and SELinux the kernel enforces, where a label

@@ -360,7 +360,7 @@ func startCreated(ctx context.Context, dir *state.Dir, rec *state.Record, b *bun
 func stopInit(rec *state.Record) error {
 	fd, err := openInit(rec)
 	if err != nil {
-		return nil //nolint:nilerr // it has ended by itself
+		return nil // it has ended by itself
 	}
 	defer unix.Close(fd)
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -76,8 +76,12 @@ func (b *builder) devices() error {
 		b.add(program.Step{Call: "symlinkat", Args: []program.Arg{program.String(l[0]), program.FD(devFD), program.String(l[1])}, Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it"})
 	}
 	b.add(program.Step{
-		Call: "symlinkat", Args: []program.Arg{program.String("/proc/kcore"), program.FD(devFD), program.String("core")},
-		Tolerate: []syscall.Errno{syscall.EEXIST}, Why: "every container has it",
+		Call: "faccessat2", Args: []program.Arg{program.CWD(), program.String("/proc/kcore"), program.Int(0), program.Int(0)},
+		Tolerate: []syscall.Errno{syscall.ENOENT, syscall.EACCES}, Why: "kernels need not have it",
+		Then: []program.Step{{
+			Call: "symlinkat", Args: []program.Arg{program.String("/proc/kcore"), program.FD(devFD), program.String("core")},
+			Tolerate: []syscall.Errno{syscall.EEXIST},
+		}},
 	})
 	return nil
 }

@@ -66,6 +66,9 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// SharedStreams tells which of the standard streams are not the process's
+	// alone, but devices of the machine.
+	SharedStreams [3]bool
 	// Rootless tells that the runtime is not root; UID and GID are who it is.
 	Rootless bool
 	UID, GID int

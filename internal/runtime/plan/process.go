@@ -40,6 +40,7 @@ func (b *builder) process() error {
 		return err
 	}
 	b.bounding(caps.bounding)
+	b.streams()
 	b.user()
 	// A filter without no_new_privs takes CAP_SYS_ADMIN, which the process
 	// itself may lack: it goes in as late as possible, but before that is gone.
@@ -220,6 +221,22 @@ func (b *builder) bounding(keep capability.Set) {
 			s.Why, first = "process.capabilities.bounding", false
 		}
 		b.add(s)
+	}
+}
+
+// streams gives the process the streams that it is started with: else a user
+// who is not root could not open /dev/stdout where that is a pipe.
+func (b *builder) streams() {
+	if b.proc.Terminal || b.proc.User.UID == 0 {
+		return
+	}
+	for fd := range 3 {
+		if b.f.SharedStreams[fd] {
+			continue
+		}
+		b.add(step.Tolerate(step.Why(program.Step{Call: "fchownat", Args: []program.Arg{
+			program.Int(fd), program.String(""), program.Int(b.proc.User.UID), program.Int(int32(-1)), program.Flags(unix.AT_EMPTY_PATH, step.AtFlags),
+		}}, "process.user owns its streams"), syscall.EPERM, syscall.EINVAL, syscall.EROFS, syscall.EACCES, syscall.EBADF, syscall.ENOSYS))
 	}
 }
 

@@ -33,9 +33,12 @@ func (b *builder) underCgroups() bool {
 	return false
 }
 
-// protect masks paths and makes others read-only.
+// protect makes paths read-only and masks others, which may lie in them.
 func (b *builder) protect() {
 	l := b.cfg.Linux
+	for i, p := range l.ReadonlyPaths {
+		b.add(b.readonlyPath(p, step.Field("linux.readonlyPaths", i)))
+	}
 	if len(l.MaskedPaths) > 0 {
 		// The host's /dev/null, taken before the root is entered: one in the
 		// container could be anything (CVE-2025-31133).
@@ -49,9 +52,6 @@ func (b *builder) protect() {
 	}
 	if len(l.MaskedPaths) > 0 {
 		b.add(step.Close(nullFD))
-	}
-	for i, p := range l.ReadonlyPaths {
-		b.add(b.readonlyPath(p, step.Field("linux.readonlyPaths", i)))
 	}
 }
 
