@@ -15,6 +15,7 @@ import (
 	"lade/internal/metadata"
 	"lade/internal/platform"
 	"lade/internal/registry/client"
+	"lade/internal/registry/policy"
 	"lade/internal/snapshot"
 	"lade/internal/transfer"
 )
@@ -43,16 +44,18 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
 	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
 	paths, certs := o.registries()
+	trust := policy.Files{filepath.Join(paths.Own, "policy.json"), filepath.Join(paths.Containers, "policy.json")}
 	remote := client.New(client.Options{Places: paths.Places, TLS: certs.TLS})
 	moves := transfer.New(transfer.Config{
 		Content: blobs, Images: i.store, Layers: imagestore.Snapshots{Store: layers}, Client: remote,
+		Trust:    policy.Files{filepath.Join(paths.Own, "policy.json"), filepath.Join(paths.Containers, "policy.json")},
 		Platform: own, Log: log,
 	})
 	i.Service = image.New(image.Config{
 		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log,
 		Transfer: moves, Short: paths.Short,
 	})
-	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote}), moves
+	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote, Trust: trust}), moves
 	return i, nil
 }
 

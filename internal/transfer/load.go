@@ -25,6 +25,9 @@ import (
 // or packed with gzip or zstd as a whole. The archive is read once, from front
 // to back, and never unpacked: its files become blobs, by digest.
 func (t *Transfer) Load(ctx context.Context, archive io.Reader, progress func(Progress)) ([]Result, error) {
+	if err := t.Trust.CheckArchive(); err != nil {
+		return nil, fmt.Errorf("load images: %w", err)
+	}
 	l := &load{t: t, rep: newReporter(progress), lease: t.Images.Lease(), files: map[string]entry{}}
 	res, err := l.run(ctx, archive)
 	// An archive holds files that no image needs; they go.

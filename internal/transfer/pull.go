@@ -67,6 +67,10 @@ func (p *pull) run(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	// What is checked here by digest is all that can come from now on.
+	if err := p.t.Trust.Check(ctx, p.o.Ref, p.repo, digestsOf(top, desc)...); err != nil {
+		return Result{}, err
+	}
 	img, err := p.config(ctx, desc, m)
 	if err != nil {
 		return Result{}, err
@@ -86,6 +90,15 @@ func (p *pull) run(ctx context.Context) (Result, error) {
 	}
 	p.rep.send(Progress{Action: status + p.o.Ref.Familiar()})
 	return res, nil
+}
+
+// digestsOf returns the digests of an image's manifest and of the index that
+// led to it, if one did: a signature may be for either.
+func digestsOf(top, manifest ocispec.Descriptor) []digest.Digest {
+	if top.Digest == manifest.Digest {
+		return []digest.Digest{top.Digest}
+	}
+	return []digest.Digest{top.Digest, manifest.Digest}
 }
 
 // choose follows indexes to the manifest for the wanted platform. Everything

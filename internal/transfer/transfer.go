@@ -32,6 +32,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/imagestore"
 	"lade/internal/registry/client"
+	"lade/internal/registry/policy"
 )
 
 // Unpacker makes layers of uncompressed tars.
@@ -77,6 +78,8 @@ type Config struct {
 	// Platform is what images are for, if nobody says otherwise.
 	Platform ocispec.Platform
 	Limits   Limits
+	// Trust says which images may come in; its zero value: all.
+	Trust policy.Files
 	// Parallel is how many layers come at once; 0 means 4.
 	Parallel int
 	Log      *slog.Logger

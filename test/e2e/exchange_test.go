@@ -32,6 +32,7 @@ func (p peer) must(args ...string) string {
 
 // storage returns podman or buildah with storage in dir.
 func storage(t *testing.T, program, dir string) peer {
+	t.Helper()
 	p := peer{t: t, args: []string{program, "--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}}
 	if program == "podman" {
 		p.args = append(p.args, "--tmpdir", dir+"/tmp", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none")

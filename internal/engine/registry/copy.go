@@ -51,6 +51,9 @@ func (s *Service) Copy(ctx context.Context, o CopyOptions, progress func(transfe
 		return "", err
 	}
 	defer from.close()
+	if err := s.trusted(ctx, &from); err != nil {
+		return "", fmt.Errorf("copy %s to %s: %w", o.From, o.To, err)
+	}
 	to, err := s.target(ctx, o)
 	if err != nil {
 		return "", err
@@ -76,8 +79,23 @@ func (s *Service) Copy(ctx context.Context, o CopyOptions, progress func(transfe
 	return string(desc.Digest), nil
 }
 
+// trusted asks the policy whether an image may be copied. What it was asked
+// about, by digest, is what is copied.
+func (s *Service) trusted(ctx context.Context, from *place) error {
+	if from.ref == (reference.Reference{}) {
+		return s.c.Trust.CheckArchive()
+	}
+	_, desc, err := from.source.Manifest(ctx, from.object)
+	if err != nil {
+		return err
+	}
+	from.object = string(desc.Digest)
+	return s.c.Trust.Check(ctx, from.ref, from.source, desc.Digest)
+}
+
 // place is one end of a copy.
 type place struct {
+	ref         reference.Reference // of a registry's image
 	source      copy.Source
 	target      copy.Target
 	object, tag string
@@ -129,7 +147,7 @@ func (s *Service) source(o CopyOptions) (place, error) {
 			return place{}, err
 		}
 		src, err := s.c.Client.Source(ref, cred)
-		return place{source: src, object: ref.Object(), tag: ref.Tag, close: func() {}}, err
+		return place{ref: ref, source: src, object: ref.Object(), tag: ref.Tag, close: func() {}}, err
 	case "oci-archive":
 		dir, err := os.MkdirTemp(filepath.Dir(path), ".tmp-copy-")
 		if err != nil {
@@ -340,7 +358,7 @@ func (s *Service) Distribution(ctx context.Context, name string, a *registry.Aut
 	}
 	m, err := image.ParseManifest(raw, desc.MediaType)
 	if err != nil {
-		return d, nil //nolint:nilerr // an artifact has no platform
+		return d, nil // an artifact has no platform
 	}
 	body, err := src.Blob(ctx, m.Config, 0)
 	if err != nil {

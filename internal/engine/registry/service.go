@@ -16,6 +16,7 @@ import (
 	"lade/internal/reference"
 	"lade/internal/registry/auth"
 	"lade/internal/registry/client"
+	"lade/internal/registry/policy"
 	"lade/internal/transfer"
 )
 
@@ -24,6 +25,8 @@ type Config struct {
 	Images   *imagestore.Store
 	Transfer *transfer.Transfer
 	Client   *client.Client
+	// Trust says which images may be copied.
+	Trust policy.Files
 }
 
 // Service speaks to registries. Its methods may be called concurrently.
