@@ -1,16 +1,23 @@
 package transfer
 
 import (
+	"archive/tar"
 	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"lade/internal/content"
 	"lade/internal/imagestore"
@@ -58,6 +65,10 @@ func pullForever(dir, registry string) {
 			panic(err)
 		}
 		fmt.Fprintln(os.Stdout, "pulled", ref)
+		fmt.Fprintln(os.Stdout, "pulled", commitTo(t, ref, i%3))
+		if _, err := t.Images.Sweep(time.Now()); err != nil {
+			panic(err)
+		}
 		if i%2 == 1 {
 			fmt.Fprintln(os.Stdout, "removing", ref)
 			if _, err := t.Images.Delete(res.ID, imagestore.DeleteOptions{Named: true}); err != nil {
@@ -68,8 +79,36 @@ func pullForever(dir, registry string) {
 	}
 }
 
-// TestKilledPull kills the engine's part at random moments of pulls and
-// removals. Afterwards every image that was pulled is there and
+// commitTo makes an image of the one that has the name, with one layer more.
+func commitTo(t *Transfer, name reference.Reference, n int) reference.Reference {
+	base, err := t.Images.Resolve(name.Familiar())
+	if err != nil {
+		panic(err)
+	}
+	name.Tag = fmt.Sprint("commit", n)
+	_, err = t.Extend(context.Background(), Extension{
+		Base: base.Record, Names: []reference.Reference{name},
+		Layer: func(w io.Writer) (bool, error) {
+			tw := tar.NewWriter(w)
+			text := noise(50000, uint64(100+n))
+			err := tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "written", Size: int64(len(text)), Mode: 0o644})
+			_, err2 := io.WriteString(tw, text)
+			return true, errors.Join(err, err2, tw.Close())
+		},
+		Config: func(top digest.Digest) ([]byte, error) {
+			c := base.Config
+			c.RootFS.DiffIDs = append(slices.Clone(c.RootFS.DiffIDs), top)
+			return json.Marshal(c)
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	return name
+}
+
+// TestKilledPull kills the engine's part at random moments of pulls, commits,
+// garbage collections and removals. Afterwards every image that was pulled is there and
 // whole, and a sweep leaves no byte without an owner.
 func TestKilledPull(t *testing.T) {
 	reg := newRegistry(t)
@@ -151,7 +190,7 @@ func verifyStore(t *testing.T, dir string, state map[string]string, round int) {
 	if len(blobs) != 0 {
 		t.Errorf("round %d: blobs are missing: %v", round, blobs)
 	}
-	for d, want := range map[string]int{"layers": len(layers), "content/ingest": 0} {
+	for d, want := range map[string]int{"layers": len(layers), "content/ingest": 0, "content/trash": 0} {
 		if left, err := os.ReadDir(filepath.Join(dir, d)); err != nil || len(left) != want {
 			t.Errorf("round %d: %s holds %v, want %d files; %v", round, d, left, want, err)
 		}

@@ -155,7 +155,7 @@ func printable(s string) string {
 func NewDiff(env *command.Env) *cobra.Command {
 	var kind string
 	cmd := &cobra.Command{
-		Use:   "diff [OPTIONS] IMAGE IMAGE",
+		Use:   "diff [OPTIONS] FROM TO",
 		Short: "Show how one image differs from another",
 		Long: "Show what is added (A), changed (C) and deleted (D) from the first image to the second, and by how many bytes.\n" +
 			"Files are compared with their content, owner, mode and attributes, not with their times.",
