@@ -25,10 +25,10 @@ func receive(fd int) (message, error) {
 	for {
 		n, err := unix.Read(fd, b[:])
 		switch {
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNRESET):
+			// The latter comes once, when the child has ended and not read all that
+			// it was sent, and before what it has said itself.
 			continue
-		case errors.Is(err, unix.ECONNRESET):
-			return message{}, nil
 		case err != nil:
 			return message{}, err
 		}
