@@ -38,11 +38,11 @@ func (c *Child) descriptor() (int, error) {
 	for {
 		n, oob, flags, _, err := unix.Recvmsg(c.sock, b[:], control[:], unix.MSG_CMSG_CLOEXEC)
 		switch {
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNRESET): // see receive
 			continue
-		case err != nil && !errors.Is(err, unix.ECONNRESET):
+		case err != nil:
 			return -1, fmt.Errorf("hear from the child: %w", err)
-		case err != nil || n == 0:
+		case n == 0:
 			return -1, fmt.Errorf("%s: the child ended before it handed on a descriptor", c.prog.Name)
 		}
 		if m, err := parse(b[:n]); err == nil && m.kind == 'e' {
