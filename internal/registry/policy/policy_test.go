@@ -46,8 +46,8 @@ func (s *signed) Blob(_ context.Context, d ocispec.Descriptor, _ int64) (io.Read
 	return io.NopCloser(bytes.NewReader(s.blobs[d.Digest])), nil
 }
 
-// sign adds a signature for an image under a name.
-func sign(t *testing.T, s *signed, key crypto.Signer, at, of digest.Digest, name string) {
+// sign adds, to the image at, a signature for the image of under a name.
+func (s *signed) sign(t *testing.T, key crypto.Signer, at, of digest.Digest, name string) {
 	t.Helper()
 	payload := fmt.Appendf(nil, `{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`, name, of)
 	sum := sha256.Sum256(payload)
@@ -178,7 +178,7 @@ func TestSignatures(t *testing.T) {
 		if tt.what == "another key" {
 			by = ec
 		}
-		sign(t, s, by, tt.at, tt.of, tt.name)
+		s.sign(t, by, tt.at, tt.of, tt.name)
 		ref, err := reference.Parse(name + ":1")
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +190,7 @@ func TestSignatures(t *testing.T) {
 	}
 	// A payload that was changed after it was signed.
 	s := &signed{map[string][]byte{}, map[digest.Digest][]byte{}}
-	sign(t, s, ec, image, image, name+":1")
+	s.sign(t, ec, image, image, name+":1")
 	for d, p := range s.blobs {
 		s.blobs[d] = bytes.Replace(p, []byte("null"), []byte("{}"), 1)
 	}
