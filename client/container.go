@@ -306,3 +306,12 @@ func (c *Client) ResizeExec(ctx context.Context, execID string, height, width ui
 func (c *Client) InspectExec(ctx context.Context, execID string) (container.ExecInspectResponse, error) {
 	return get[container.ExecInspectResponse](ctx, c, call{method: http.MethodGet, path: path("exec", execID, "json")})
 }
+
+// Why returns in words how a container is, and how it came to that.
+func (c *Client) Why(ctx context.Context, id string) (io.ReadCloser, error) {
+	resp, err := c.do(ctx, call{method: http.MethodGet, path: "/lade/containers/" + url.PathEscape(id) + "/why"})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}

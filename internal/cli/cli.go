@@ -156,6 +156,7 @@ func entries() []entry {
 		{"rename", "", container.NewRename},
 		{"stats", "", container.NewStats},
 		{"top", "", container.NewTop},
+		{"why", "", container.NewWhy},
 		{"commit", "", container.NewCommit},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
@@ -193,7 +194,7 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewRun(env), container.NewExec(env), disk.NewPruneContainers(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
-		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewCommit(env),
+		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewWhy(env), container.NewCommit(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
 	}
 }

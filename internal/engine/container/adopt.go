@@ -106,7 +106,7 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 	if !l.State.Alive() { // it died in the middle of a start that nobody was told of
 		return errors.Join(s.launcher.Delete(ctx, l.Def), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
 	}
-	exit := shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: nobody saw the container end"}
+	exit := shim.Exit{Unknown: true, Code: record.ExitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: nobody saw the container end"}
 	if !l.ThisBoot {
 		exit.Error = "the exit code is unknown: the machine stopped while the container ran"
 	}
@@ -182,10 +182,10 @@ func (s *Service) foundEnded(ctx context.Context, c *container, exit shim.Exit) 
 	if !c.state.Alive() { // nor was it told of that it ran
 		happened = append(happened, record.Event(c.def, events.ActionStart))
 	}
-	c.state = decide(c.def, after(c.state, exit))
+	c.state = decide(c.def, record.After(c.state, exit))
 	st, def := c.state, c.def
 	c.mu.Unlock()
-	happened = append(happened, endEvents(def, st)...)
+	happened = append(happened, record.Ended(def, st)...)
 	err := errors.Join(s.records.PutState(def, st, happened...), s.launcher.Delete(ctx, def), s.cleanup(ctx, def))
 	if def.Ephemeral {
 		err = errors.Join(err, s.removeLocked(ctx, c))

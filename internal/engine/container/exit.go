@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/process"
@@ -17,10 +15,6 @@ import (
 	"lade/internal/engine/container/request"
 	"lade/internal/shim"
 )
-
-// exitUnknown is the code of a container whose end nobody saw. Docker uses it
-// for the same.
-const exitUnknown = 255
 
 // cleanupTimeout bounds what is done for a container that has ended.
 const cleanupTimeout = time.Minute
@@ -62,7 +56,7 @@ func (s *Service) watch(ctx context.Context, c *container, r *run, st record.Sta
 		}
 		// The shim may have been writing when we looked.
 		if exit, err = shim.ReadExit(s.cfg.ExitFile(c.id)); err != nil {
-			exit = shim.Exit{Unknown: true, Code: exitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: the container's shim died before the container"}
+			exit = shim.Exit{Unknown: true, Code: record.ExitUnknown, ExitedAt: time.Now(), Error: "the exit code is unknown: the container's shim died before the container"}
 		}
 	}
 	s.ended(ctx, c, r, exit)
@@ -83,8 +77,8 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	defer cancel()
 	c.rec.Lock()
 	def, st := c.view()
-	st = decide(def, after(st, exit))
-	if err := s.records.PutState(def, st, endEvents(def, st)...); err != nil {
+	st = decide(def, record.After(st, exit))
+	if err := s.records.PutState(def, st, record.Ended(def, st)...); err != nil {
 		s.log.Error("record the end of a container", "container", c.id, "err", err)
 	}
 	// Who asked for the exit code has it now; what follows only tidies up.
@@ -169,33 +163,6 @@ func (s *Service) awaitShim(ctx context.Context, c *container, r *run) {
 	if err := s.launcher.Delete(ctx, def); err != nil {
 		s.log.Error("remove a container that its shim left", "container", c.id, "err", err)
 	}
-}
-
-// endEvents is what an end is told as.
-func endEvents(def record.Definition, st record.State) []events.Message {
-	var out []events.Message
-	if st.OOMKilled {
-		out = append(out, record.Event(def, events.ActionOOM))
-	}
-	took := max(st.FinishedAt.Sub(st.StartedAt), 0)
-	return append(out, record.Event(def, events.ActionDie, "exitCode", strconv.Itoa(st.ExitCode), "execDuration", strconv.Itoa(int(took.Seconds()))))
-}
-
-// after is the state of a container that was in s and ended as exit says.
-func after(s record.State, exit shim.Exit) record.State {
-	s.Status, s.PID, s.PIDStart, s.Endpoint = api.StateExited, 0, 0, nil
-	s.ExitCode, s.OOMKilled, s.KilledBy, s.Error = exit.Code, exit.OOMKilled, exit.KilledBy, exit.Error
-	if exit.Unknown && exit.Code == 0 {
-		s.ExitCode = exitUnknown
-	}
-	s.FinishedAt = exit.ExitedAt.UTC()
-	if s.FinishedAt.IsZero() {
-		s.FinishedAt = time.Now().UTC()
-	}
-	if !exit.StartedAt.IsZero() {
-		s.StartedAt = exit.StartedAt.UTC()
-	}
-	return s
 }
 
 // cleanup gives back what a container that runs has and one that has ended

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/why"
 	"lade/internal/errdefs"
 )
 
@@ -44,4 +46,13 @@ func (s *Service) filesToExplain(ctx context.Context, id string, def record.Defi
 		return fmt.Errorf("make the container's directory: %w", err)
 	}
 	return s.launcher.WriteFiles(def)
+}
+
+// Why says in words how a container is, and how it came to that.
+func (s *Service) Why(_ context.Context, ref string) (string, error) {
+	def, st, err := s.known(ref)
+	if err != nil {
+		return "", err
+	}
+	return why.Explain(def, st, time.Now()), nil
 }

@@ -34,6 +34,7 @@ func (h *Handler) containerRoutes() []route {
 			route{http.MethodPost, one + "/rename", h.renameContainer},
 			route{http.MethodPost, one + "/wait", h.waitContainer},
 			route{http.MethodGet, "/lade" + one + "/explain", h.explainContainer},
+			route{http.MethodGet, "/lade" + one + "/why", h.whyContainer},
 		)
 	}
 	if h.s.Streams != nil {

@@ -106,6 +106,10 @@ func (f *fake) Explain(_ context.Context, ref, format string) ([]byte, error) {
 	return []byte("explain " + ref + " as " + format), nil
 }
 
+func (f *fake) Why(_ context.Context, ref string) (string, error) {
+	return "why " + ref, nil
+}
+
 func (f *fake) Logs(_ context.Context, ref string, o container.LogsOptions) (*container.LogStream, error) {
 	if f.logs == nil {
 		return nil, errNone

@@ -205,6 +205,7 @@ func TestRequests(t *testing.T) {
 		{"GET", "/lade/containers/c/explain", "", 200, "=explain c as text"},
 		{"GET", "/lade/containers/c/explain?format=json", "", 200, "=explain c as json"},
 		{"GET", "/lade/containers/c/explain?format=x", "", 400, "invalid format"},
+		{"GET", "/lade/containers/c/why", "", 200, "=why c"},
 		{"GET", "/lade/dump", "", 200, `"request":"GET /lade/dump"`},
 		{"GET", "/lade/dump?stacks=1", "", 200, "goroutine "},
 	}

@@ -59,3 +59,14 @@ func (h *Handler) explainContainer(c *call) error {
 	_, _ = c.w.Write(text)
 	return nil
 }
+
+// whyContainer says in words how a container is.
+func (h *Handler) whyContainer(c *call) error {
+	text, err := h.s.States.Why(c.Context(), c.name)
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = io.WriteString(c.w, text)
+	return nil
+}

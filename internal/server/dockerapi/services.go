@@ -59,6 +59,7 @@ type States interface {
 	Inspect(ctx context.Context, ref string, size bool) (api.InspectResponse, error)
 	List(ctx context.Context, o container.ListOptions) ([]api.Summary, error)
 	Explain(ctx context.Context, ref, format string) ([]byte, error)
+	Why(ctx context.Context, ref string) (string, error)
 }
 
 // Streams reads from and writes to containers.

@@ -66,7 +66,7 @@ func (o *statsOptions) run(ctx context.Context, env *command.Env, names []string
 		}
 		now, err := o.look(ctx, c, names, last)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // to be ended by ^C is how it ends
+			return nil
 		}
 		if err != nil {
 			return err

@@ -61,6 +61,9 @@ type State struct {
 	ExitCode   int                `json:"exitCode,omitempty"`
 	OOMKilled  bool               `json:"oomKilled,omitempty"`
 	KilledBy   string             `json:"killedBy,omitempty"`
+	Signal     int                `json:"signal,omitempty"`     // that ended it
+	PeakMemory int64              `json:"peakMemory,omitempty"` // bytes; 0 if that is not known
+	Unknown    bool               `json:"unknown,omitempty"`    // nobody saw the end
 	Error      string             `json:"error,omitempty"`
 	Restarts   int                `json:"restarts,omitempty"`
 	Stopped    bool               `json:"stopped,omitempty"` // somebody asked for the end

@@ -64,3 +64,11 @@ func ParseSignal(s string) (int, error) {
 	}
 	return 0, bad
 }
+
+// SignalName returns a signal's name, such as SIGTERM.
+func SignalName(n int) string {
+	if names := signalNames(); n > 0 && n < len(names) {
+		return "SIG" + names[n]
+	}
+	return "signal " + strconv.Itoa(n)
+}
