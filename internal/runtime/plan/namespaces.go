@@ -352,6 +352,7 @@ func (b *builder) again() {
 			{Call: "exit_group", Args: []program.Arg{program.Int(0)}},
 		},
 	})
+	b.do("its parent led the session, and is gone", "setsid")
 	b.recloned = true
 	b.await("the record of the container is made")
 	b.add(step.Why(step.Prctl("PR_SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Int(0)), "nobody in the container can look into the child (CVE-2016-9962)"))
