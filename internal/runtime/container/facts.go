@@ -16,6 +16,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/plan"
+	"lade/internal/runtime/plan/limits"
 )
 
 // gather collects what the planner must know about this machine.
@@ -81,7 +82,7 @@ func processFacts(p *specs.Process, mountLabel string) (plan.Facts, error) {
 	}
 	f.Limits = map[int]unix.Rlimit{}
 	for _, r := range p.Rlimits {
-		if n, ok := plan.LimitNumber(r.Type); ok {
+		if n, ok := limits.Number(r.Type); ok {
 			var l unix.Rlimit
 			if err := unix.Getrlimit(n, &l); err != nil {
 				return f, fmt.Errorf("read the resource limit %s: %w", r.Type, err)

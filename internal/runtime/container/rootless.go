@@ -60,14 +60,14 @@ func rootlessCgroups(p cgroup.Plan, path string, r *specs.LinuxResources) (cgrou
 		return p, nil
 	case path != "":
 		return p, errdefs.Hint(errdefs.New(errdefs.Denied, "linux.cgroupsPath: %s is not writable, and this container is rootless", denied), "leave cgroupsPath out, or have the cgroup delegated")
-	case limits(r):
+	case limited(r):
 		return p, errdefs.Hint(errdefs.New(errdefs.Denied, "linux.resources: rootless needs no limits when no permission is granted for cgroups: %s is not writable", denied), "leave the limits out, or have the cgroup delegated")
 	}
 	return cgroup.Plan{}, nil
 }
 
-// limits reports whether anything but devices is limited.
-func limits(r *specs.LinuxResources) bool {
+// limited reports whether anything but devices is limited.
+func limited(r *specs.LinuxResources) bool {
 	if r == nil {
 		return false
 	}

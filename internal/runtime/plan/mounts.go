@@ -367,7 +367,7 @@ func (b *builder) openTrees() []program.Step {
 		if !b.sharedWithHost() {
 			steps = append(steps, step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"))
 		}
-		steps = append(steps, b.idmap(i, m, o, fd, made)...)
+		steps = append(steps, b.mapTree(i, m, o, fd, made)...)
 	}
 	return steps
 }

@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/capability"
+	"lade/internal/runtime/plan/limits"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
 )
@@ -28,9 +29,11 @@ func (b *builder) process() error {
 		b.keyLabel()
 		b.keyring()
 	}
-	if err := b.limits(); err != nil {
+	rlimits, err := limits.Steps(b.proc.Rlimits, b.f.Limits, b.f.Caps.Has(unix.CAP_SYS_RESOURCE))
+	if err != nil {
 		return err
 	}
+	b.add(rlimits...)
 	if err := b.scheduling(); err != nil {
 		return err
 	}
@@ -122,40 +125,6 @@ func (b *builder) checkProcess() error {
 	}
 	return nil
 }
-
-// limits sets the resource limits.
-func (b *builder) limits() error {
-	for i, r := range b.proc.Rlimits {
-		n, ok := limitNumber(r.Type)
-		if !ok {
-			return errdefs.New(errdefs.Invalid, "process.rlimits[%d]: invalid rlimit type: %s", i, r.Type)
-		}
-		soft, hard, label := r.Soft, r.Hard, fmt.Sprintf("process.rlimits[%d]: %s", i, r.Type)
-		if have, ok := b.f.Limits[n]; ok && hard > have.Max && !b.f.Caps.Has(unix.CAP_SYS_RESOURCE) {
-			// Only CAP_SYS_RESOURCE raises a limit.
-			hard, soft = have.Max, min(soft, have.Max)
-			label += fmt.Sprintf("; the runtime's own limit is %d", have.Max)
-		}
-		b.add(step.Why(step.Sayf(program.Step{Call: "prlimit64", Args: []program.Arg{
-			program.Int(0), program.Named(uint64(n), r.Type),
-			program.Struct(step.Words(soft, hard), func() string { return fmt.Sprintf("soft %d, hard %d", soft, hard) }),
-			program.Int(0),
-		}}, "set the resource limit %s to %d:%d", r.Type, soft, hard), label))
-	}
-	return nil
-}
-
-// limitNumber returns the number of a resource limit.
-func limitNumber(name string) (int, bool) {
-	i := slices.Index([]string{
-		"RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC", "RLIMIT_NOFILE",
-		"RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
-	}, name)
-	return i, i >= 0
-}
-
-// LimitNumber returns the number of the resource limit called name.
-func LimitNumber(name string) (int, bool) { return limitNumber(name) }
 
 // capSets are the five sets of a process.
 type capSets struct {

@@ -2,12 +2,12 @@ package plan
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime/plan/idmap"
 	"lade/internal/runtime/plan/mountopt"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
@@ -39,15 +39,15 @@ func (b *builder) idMappings(m *specs.Mount) (uids, gids []specs.LinuxIDMapping)
 	return b.cfg.Linux.UIDMappings, b.cfg.Linux.GIDMappings
 }
 
-// idmap are the runtime's steps that show a tree with mapped ids. The kernel
+// mapTree are the runtime's steps that show a tree with mapped ids. The kernel
 // is told a mapping by a user namespace that has it; mounts with the same one
 // share it. made holds the namespaces that earlier steps yielded.
-func (b *builder) idmap(i int, m *specs.Mount, o mountopt.Options, tree program.Slot, made map[string]program.Slot) []program.Step {
+func (b *builder) mapTree(i int, m *specs.Mount, o mountopt.Options, tree program.Slot, made map[string]program.Slot) []program.Step {
 	if !o.IDMap {
 		return nil
 	}
 	uids, gids := b.idMappings(m)
-	u, g := mapLines(uids), mapLines(gids)
+	u, g := idmap.Lines(uids), idmap.Lines(gids)
 	var steps []program.Step
 	ns, ok := made[u+"/"+g]
 	if u+g == "" {
@@ -69,13 +69,4 @@ func (b *builder) idmap(i int, m *specs.Mount, o mountopt.Options, tree program.
 		Call: "idmap_mount", Why: step.Field("mounts", i) + ": idmap", Say: "map the ids of the mount at " + m.Destination,
 		Args: []program.Arg{program.FD(tree), program.FD(ns), program.Flags(flags, step.AtFlags)},
 	})
-}
-
-// mapLines returns mappings as the kernel's uid_map has them.
-func mapLines(list []specs.LinuxIDMapping) string {
-	var lines []string
-	for _, m := range list {
-		lines = append(lines, strconv.FormatUint(uint64(m.ContainerID), 10)+" "+strconv.FormatUint(uint64(m.HostID), 10)+" "+strconv.FormatUint(uint64(m.Size), 10))
-	}
-	return strings.Join(lines, "\n")
 }
