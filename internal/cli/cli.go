@@ -158,6 +158,9 @@ func entries() []entry {
 		{"top", "", container.NewTop},
 		{"why", "", container.NewWhy},
 		{"commit", "", container.NewCommit},
+		{"cp", "", container.NewCopy},
+		{"diff", "", container.NewDiff},
+		{"export", "", container.NewExport},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
 		{"save", "", image.NewSave},
@@ -195,6 +198,7 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
 		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewWhy(env), container.NewCommit(env),
+		container.NewCopy(env), container.NewDiff(env), container.NewExport(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
 	}
 }

@@ -113,6 +113,9 @@ func lookInto(p *mount.Pool, scratch string) func(*mount.Root, []mount.ViewMount
 			}
 			return mount.FileView(f), nil
 		}
+		if err := os.MkdirAll(scratch, 0o700); err != nil {
+			return nil, err
+		}
 		return mount.OpenView(func(dir string) (*mount.Detached, error) { return p.Open(r, dir) }, scratch, mounts)
 	}
 }

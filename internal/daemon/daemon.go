@@ -23,6 +23,7 @@ import (
 	"lade/internal/atomicfile"
 	"lade/internal/daemon/handover"
 	"lade/internal/engine/activity"
+	"lade/internal/engine/archive"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/launch"
@@ -169,7 +170,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
 		Images: images, Archives: images, Registries: images.registries,
-		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes,
+		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes, Files: archive.New(trees{containers}),
 		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}
 	if bridge != nil {

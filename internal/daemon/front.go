@@ -15,6 +15,7 @@ import (
 	"lade/internal/daemon/handover"
 	"lade/internal/errdefs"
 	"lade/internal/server/dockerapi"
+	listener "lade/internal/server/socket"
 	"lade/internal/version"
 )
 
@@ -139,7 +140,7 @@ func (f *front) listen() (net.Listener, error) {
 	}
 	socket := f.taken.Listener
 	f.taken.Listener = nil // Inherit closes it
-	return dockerapi.Inherit(socket, f.taken.Path)
+	return listener.Inherit(socket, f.taken.Path)
 }
 
 // goOn finishes the answers of the engine before this one, which may leave.
@@ -163,7 +164,7 @@ func (f *front) give(l net.Listener, s *handover.Session) *follower {
 		s.Refuse(fmt.Sprintf("the engine that runs has the data root %s, not %s", f.root, s.Root))
 		return nil
 	}
-	socket, path, err := dockerapi.Hand(l)
+	socket, path, err := listener.Hand(l)
 	if err == nil {
 		err = s.Listener(socket, path)
 	}
@@ -173,7 +174,7 @@ func (f *front) give(l net.Listener, s *handover.Session) *follower {
 		return nil
 	}
 	f.log.Info("another engine takes over", "program", s.Program, "pid", s.PID)
-	dockerapi.Disown(l)
+	listener.Disown(l)
 	return &follower{s, socket, path}
 }
 

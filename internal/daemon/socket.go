@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"lade/internal/errdefs"
-	"lade/internal/server/dockerapi"
+	listener "lade/internal/server/socket"
 )
 
 // socketPath returns the path of a unix:// address.
@@ -49,7 +49,7 @@ func (s socket) listen() (net.Listener, error) {
 		_ = c.Close()
 		return nil, errdefs.New(errdefs.Conflict, "listen on %s: another program serves it", path)
 	}
-	return dockerapi.Listen(path)
+	return listener.Listen(path)
 }
 
 // activated returns the socket that was passed by systemd's protocol
@@ -67,7 +67,7 @@ func activated() (net.Listener, error) {
 			return nil, err
 		}
 	}
-	return dockerapi.Inherit(os.NewFile(first, "socket from systemd"), path)
+	return listener.Inherit(os.NewFile(first, "socket from systemd"), path)
 }
 
 // takeLock makes this the only engine of a state directory, for as long as the

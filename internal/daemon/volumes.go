@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"lade/internal/engine/container"
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/volumes"
 	"lade/internal/engine/volume"
 	"lade/internal/metadata"
 	store "lade/internal/volume"
@@ -30,7 +30,7 @@ func (v containerVolumes) Take(ctx context.Context, id, name string, o request.V
 	return v.Service.Take(ctx, id, volume.Wish{Name: name, Driver: o.Driver, Options: o.Options, Labels: o.Labels})
 }
 
-func (v containerVolumes) Recover(ctx context.Context, users []container.VolumeUser) error {
+func (v containerVolumes) Recover(ctx context.Context, users []volumes.User) error {
 	list := make([]volume.User, len(users))
 	for i, u := range users {
 		list[i] = volume.User(u)

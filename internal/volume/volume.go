@@ -20,8 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/fsat"
@@ -266,7 +265,7 @@ func copyInto(own *fsat.Dir, name string, source *fsat.Dir) error {
 // finish moves a copy in that is whole, and removes one that is not.
 func (s *Store) finish(name string) error {
 	own, err := fsat.Open(filepath.Join(s.dir, name))
-	if errors.Is(err, unix.ENOTDIR) {
+	if errors.Is(err, syscall.ENOTDIR) {
 		return nil // not a volume
 	}
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *Service) Adopt(ctx context.Context) error {
 			s.log.Error("keep the image of a container", "container", l.Def.ID, "err", err)
 		}
 	}
-	if err := s.recoverVolumes(ctx, all); err != nil {
+	if err := s.volumes.Recover(ctx, all); err != nil {
 		s.log.Error("take over the volumes", "err", err)
 	}
 	var wg sync.WaitGroup

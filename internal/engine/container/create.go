@@ -83,10 +83,10 @@ func (s *Service) record(ctx context.Context, d *record.Definition, img image.Im
 		return fmt.Errorf("keep image %s: %w", d.Image.Asked, err)
 	}
 	undo = append(undo, func(ctx context.Context) error { return s.cfg.Images.Unpin(ctx, d.ID) })
-	if err := s.takeVolumes(ctx, d); err != nil {
+	if err := s.volumes.Take(ctx, d); err != nil {
 		return err
 	}
-	undo = append(undo, func(ctx context.Context) error { return s.releaseVolumes(ctx, *d, true) })
+	undo = append(undo, func(ctx context.Context) error { return s.volumes.Release(ctx, *d, true) })
 	if err := s.records.PutDefinition(*d, record.Event(*d, events.ActionCreate)); err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
@@ -114,7 +114,7 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 	if err := s.resolveModes(cfg, h); err != nil {
 		return record.Definition{}, nil, err
 	}
-	inherited, err := s.inherited(h.VolumesFrom)
+	inherited, err := s.volumes.Inherited(h.VolumesFrom)
 	if err != nil {
 		return record.Definition{}, nil, err
 	}

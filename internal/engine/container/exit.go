@@ -168,7 +168,7 @@ func (s *Service) awaitShim(ctx context.Context, c *container, r *run) {
 // cleanup gives back what a container that runs has and one that has ended
 // does not: its place in the network and its bundle.
 func (s *Service) cleanup(ctx context.Context, def record.Definition) error {
-	s.unmountVolumes(def)
+	s.volumes.Unmount(def)
 	if s.cfg.Network != nil && launch.WantsBridge(def.Host) {
 		if err := s.cfg.Network.Detach(ctx, def.ID); err != nil {
 			return fmt.Errorf("leave network %s: %w", def.Host.NetworkMode, err)

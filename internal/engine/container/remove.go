@@ -57,7 +57,7 @@ func (s *Service) removeLocked(ctx context.Context, c *container) error {
 	def, _ := c.view()
 	keep := c.keepVolumes && !def.Ephemeral
 	if keep {
-		if err := s.keepVolumes(ctx, def); err != nil {
+		if err := s.volumes.Keep(ctx, def); err != nil {
 			return err
 		}
 	}
@@ -65,7 +65,7 @@ func (s *Service) removeLocked(ctx context.Context, c *container) error {
 	if err != nil || !ok {
 		return err
 	}
-	err = errors.Join(s.removeFiles(ctx, def.ID), s.releaseVolumes(ctx, def, !keep))
+	err = errors.Join(s.removeFiles(ctx, def.ID), s.volumes.Release(ctx, def, !keep))
 	s.ids.Free(def.IDBase)
 	s.unlist(c, def)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Service) removeEarly(ctx context.Context, c *container) error {
 // removeRest removes what removeEarly has left. The shim has left by now.
 func (s *Service) removeRest(ctx context.Context, c *container) error {
 	def, _ := c.view()
-	err := errors.Join(s.removeFiles(ctx, def.ID), s.releaseVolumes(ctx, def, true))
+	err := errors.Join(s.removeFiles(ctx, def.ID), s.volumes.Release(ctx, def, true))
 	s.ids.Free(def.IDBase)
 	return err
 }

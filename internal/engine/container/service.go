@@ -13,6 +13,7 @@ import (
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/volumes"
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/metadata"
@@ -33,7 +34,7 @@ type Images interface {
 type Config struct {
 	launch.Config // what starts need
 
-	Volumes Volumes // nil: containers cannot have any
+	Volumes volumes.Volumes // nil: containers cannot have any
 
 	Durable *metadata.DB
 	Boot    *metadata.DB
@@ -51,6 +52,7 @@ type Service struct {
 	// launcher starts containers; it asks back for those whose namespaces one
 	// is to share.
 	launcher *launch.Launcher
+	volumes  *volumes.Keeper
 	ids      *idrange.Ranges
 	checks   chan struct{}  // a place for each health check that runs
 	quit     chan struct{}  // closed when the service closes; containers run on
@@ -75,6 +77,7 @@ func New(cfg Config) (*Service, error) {
 	s.checks = make(chan struct{}, maxChecks)
 	s.quit = make(chan struct{})
 	s.launcher = launch.New(cfg.Config, s.known)
+	s.volumes = &volumes.Keeper{Volumes: cfg.Volumes, Image: s.launcher.ImageRoot, Known: s.known}
 	s.records = record.New(cfg.Durable, cfg.Boot, cfg.Events, s.log)
 	return s, nil
 }

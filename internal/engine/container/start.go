@@ -103,8 +103,8 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		kept = record.State{Restarts: old.Restarts + 1, RestartPause: old.RestartPause}
 	}
 	kept.Health = startingHealth(def)
-	if err := s.mountVolumes(ctx, def); err != nil {
-		s.unmountVolumes(def) // some may be
+	if err := s.volumes.Mount(ctx, def); err != nil {
+		s.volumes.Unmount(def) // some may be
 		return err
 	}
 	st, sh, err := s.launcher.Start(ctx, def, launch.Wanted{
@@ -115,7 +115,7 @@ func (s *Service) launch(ctx context.Context, c *container, def record.Definitio
 		},
 	})
 	if err != nil {
-		s.unmountVolumes(def)
+		s.volumes.Unmount(def)
 		return err
 	}
 	st.Restarts, st.RestartPause, st.Health = kept.Restarts, kept.RestartPause, kept.Health

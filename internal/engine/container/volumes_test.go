@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/volumes"
 	"lade/internal/errdefs"
 	"lade/internal/linux/fsat"
 	"lade/internal/shim"
@@ -83,7 +84,7 @@ func (f *fakeVolumes) Release(_ context.Context, container string, remove bool) 
 	return nil
 }
 
-func (f *fakeVolumes) Recover(_ context.Context, users []VolumeUser) error {
+func (f *fakeVolumes) Recover(_ context.Context, users []volumes.User) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.has = map[string][]string{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -53,7 +54,7 @@ func (c *copier) directory(from, to *Dir, at []string) error {
 		return err
 	}
 	for _, name := range names {
-		if err := c.entry(from, to, name, append(at[:len(at):len(at)], name)); err != nil {
+		if err := c.entry(from, to, name, slices.Concat(at, []string{name})); err != nil {
 			return err
 		}
 	}

@@ -296,3 +296,60 @@ func SyncDir(path string) error {
 	defer d.Close()
 	return d.Sync()
 }
+
+// Pseudo reports whether d is on a file system whose files are made up by the
+// kernel: there is nothing in them to keep, and to read one may do something.
+func (d *Dir) Pseudo() (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(d.fd, &st); err != nil {
+		return false, fmt.Errorf("look at the file system of %s: %w", d.path, err)
+	}
+	return pseudo(int64(st.Type)), nil
+}
+
+// PseudoFile is Pseudo for a file.
+func PseudoFile(f *os.File) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		return false, fmt.Errorf("look at the file system of %s: %w", f.Name(), err)
+	}
+	return pseudo(int64(st.Type)), nil
+}
+
+func pseudo(magic int64) bool {
+	const mqueue = 0x19800202
+	switch magic {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.BPF_FS_MAGIC, unix.TRACEFS_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC, unix.NSFS_MAGIC, mqueue:
+		return true
+	}
+	return false
+}
+
+// Touch sets the time of a file's last change, of a symbolic link its own.
+func (d *Dir) Touch(name string, seconds, nanos int64) error {
+	return d.do("touch", name, func() error {
+		t := unix.Timespec{}
+		t.Sec, t.Nsec = seconds, nanos
+		return unix.UtimesNanoAt(d.fd, name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+// Own gives d itself an owner and a mode.
+func (d *Dir) Own(uid, gid, mode uint32) error {
+	if err := errors.Join(unix.Fchown(d.fd, int(uid), int(gid)), unix.Fchmod(d.fd, mode)); err != nil {
+		return fmt.Errorf("set the owner of %s: %w", d.path, err)
+	}
+	return nil
+}
+
+// SameMount reports whether two files are on one mount.
+func SameMount(a, b *os.File) (bool, error) {
+	var x, y unix.Statx_t
+	for f, st := range map[*os.File]*unix.Statx_t{a: &x, b: &y} {
+		if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, st); err != nil {
+			return false, fmt.Errorf("look at %s: %w", f.Name(), err)
+		}
+	}
+	return x.Mnt_id == y.Mnt_id, nil
+}

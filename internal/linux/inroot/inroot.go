@@ -24,8 +24,10 @@ import (
 // Path returns a descriptor of what path names below root, without opening it
 // for reading or writing (O_PATH). A last component that is a symbolic link is
 // followed.
-func Path(root *os.File, path string) (*os.File, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+func Path(root *os.File, path string) (*os.File, error) { return open(root, path, unix.O_PATH) }
+
+func open(root *os.File, path string, flags uint64) (*os.File, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	// EAGAIN: a rename or mount elsewhere raced with a ".."; the kernel asks to try again.
 	for range 128 {
 		fd, err := unix.Openat2(int(root.Fd()), path, &how)

@@ -28,6 +28,7 @@ import (
 	engineimage "lade/internal/engine/image"
 	"lade/internal/engine/registry"
 	"lade/internal/errdefs"
+	"lade/internal/server/socket"
 	"lade/internal/transfer"
 )
 
@@ -224,7 +225,7 @@ func do(t *testing.T, f *fake, method, target, body string) *httptest.ResponseRe
 func serve(t *testing.T, f *fake) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	l, err := Listen(path)
+	l, err := socket.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}

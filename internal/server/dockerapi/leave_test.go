@@ -14,6 +14,8 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/logs"
+
+	"lade/internal/server/socket"
 )
 
 // given is an answer that a handler gave away.
@@ -68,7 +70,7 @@ func TestLeave(t *testing.T) {
 			return s, nil
 		}})
 	}
-	l, err := Listen(t.TempDir() + "/s")
+	l, err := socket.Listen(t.TempDir() + "/s")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +140,7 @@ func TestLeaveWait(t *testing.T) {
 		standing <- struct{}{}
 		return make(chan api.WaitResponse), nil
 	}}
-	l, err := Listen(t.TempDir() + "/s")
+	l, err := socket.Listen(t.TempDir() + "/s")
 	if err != nil {
 		t.Fatal(err)
 	}

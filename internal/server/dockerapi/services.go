@@ -29,6 +29,7 @@ type Services struct {
 	Disk       Disk
 	Prune      Prune
 	Volumes    Volumes
+	Files      Files // of containers
 	Check      Check
 	Events     Events
 	Activity   Activity

@@ -27,6 +27,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/exec"
 	"lade/internal/errdefs"
+	"lade/internal/server/socket"
 )
 
 // dial sends a request by hand and returns the connection and the head of the
@@ -402,11 +403,11 @@ func TestListen(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Fatalf("%v %v", info.Mode(), err)
 	}
-	first, err := Listen(path)
+	first, err := socket.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Listen(path)
+	second, err := socket.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,18 +1,17 @@
-package dockerapi
+// Package socket is the Unix socket on which the engine answers: who may connect
+// to it, and how it passes from one engine to the next.
+package socket
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
-	"time"
 )
 
 // Listen returns a listener on a new Unix socket at path, in place of one that
@@ -166,16 +165,4 @@ func checkPeer(c net.Conn) error {
 		return fmt.Errorf("check peer: process %d is of user %d, want %d or root", cred.Pid, cred.Uid, os.Geteuid())
 	}
 	return nil
-}
-
-// Server returns an HTTP server for h whose requests end with ctx: those that
-// a client holds open, such as followed logs, would outlast a shutdown.
-func Server(ctx context.Context, h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 30 * time.Second,
-		MaxHeaderBytes:    256 << 10,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-	}
 }

@@ -1,4 +1,6 @@
-package container
+// Package volumes gives containers their volumes, and takes them back: what of
+// a container's life concerns what outlives it.
+package volumes
 
 import (
 	"context"
@@ -9,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
 
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
@@ -36,18 +39,27 @@ type Volumes interface {
 	Keep(ctx context.Context, container string) error
 	Release(ctx context.Context, container string, remove bool) error
 	// Recover takes over which containers have which volumes.
-	Recover(ctx context.Context, users []VolumeUser) error
+	Recover(ctx context.Context, users []User) error
 }
 
-// VolumeUser is a container with volumes, as its record has it.
-type VolumeUser struct {
+// User is a container with volumes, as its record has it.
+type User struct {
 	ID      string
 	Volumes []string
 	Running bool
 }
 
-// volumesOf returns the names of a container's volumes.
-func volumesOf(def record.Definition) []string {
+// Keeper gives containers their volumes. The zero value has none to give.
+type Keeper struct {
+	Volumes Volumes // nil: there are none
+	// Image opens the root of a container's image.
+	Image func(id string, diffIDs []digest.Digest) (*host.View, error)
+	// Known finds containers.
+	Known func(ref string) (record.Definition, record.State, error)
+}
+
+// of returns the names of a container's volumes.
+func of(def record.Definition) []string {
 	var names []string
 	for _, m := range def.Mounts {
 		if m.Type == mount.TypeVolume {
@@ -57,19 +69,18 @@ func volumesOf(def record.Definition) []string {
 	return names
 }
 
-// inherited returns the mounts of the containers that --volumes-from names.
-func (s *Service) inherited(from []string) ([]request.Mount, error) {
+// Inherited returns the mounts of the containers that --volumes-from names.
+func (k *Keeper) Inherited(from []string) ([]request.Mount, error) {
 	var out []request.Mount
 	for _, v := range from {
 		ref, readOnly, err := request.ParseVolumesFrom(v)
 		if err != nil {
 			return nil, err
 		}
-		c, err := s.lookup(ref)
+		def, _, err := k.Known(ref)
 		if err != nil {
 			return nil, err
 		}
-		def, _ := c.view()
 		for _, m := range def.Mounts {
 			if m.Type != mount.TypeTmpfs {
 				out = append(out, m.Inherit(readOnly))
@@ -79,18 +90,18 @@ func (s *Service) inherited(from []string) ([]request.Mount, error) {
 	return out, nil
 }
 
-// takeVolumes gives a new container its volumes, and fills those that are
+// Take gives a new container its volumes, and fills those that are
 // empty with what its image has at their places.
-func (s *Service) takeVolumes(ctx context.Context, d *record.Definition) (err error) {
-	if len(volumesOf(*d)) == 0 {
+func (k *Keeper) Take(ctx context.Context, d *record.Definition) (err error) {
+	if len(of(*d)) == 0 {
 		return nil
 	}
-	if s.cfg.Volumes == nil {
+	if k.Volumes == nil {
 		return errdefs.New(errdefs.NotImplemented, "this engine has no volumes")
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.cfg.Volumes.Release(context.WithoutCancel(ctx), d.ID, true))
+			err = errors.Join(err, k.Volumes.Release(context.WithoutCancel(ctx), d.ID, true))
 		}
 	}()
 	for i := range d.Mounts {
@@ -98,17 +109,17 @@ func (s *Service) takeVolumes(ctx context.Context, d *record.Definition) (err er
 		if m.Type != mount.TypeVolume {
 			continue
 		}
-		if m.Volume, err = s.cfg.Volumes.Take(ctx, d.ID, m.Volume, m.Make); err != nil {
+		if m.Volume, err = k.Volumes.Take(ctx, d.ID, m.Volume, m.Make); err != nil {
 			return err
 		}
-		m.Source = s.cfg.Volumes.Path(m.Volume)
+		m.Source = k.Volumes.Path(m.Volume)
 	}
-	return s.fillVolumes(ctx, *d)
+	return k.fill(ctx, *d)
 }
 
-// fillVolumes copies the image's files into a container's empty volumes. They
+// fill copies the image's files into a container's empty volumes. They
 // are read from the image's layers, never from a container.
-func (s *Service) fillVolumes(ctx context.Context, d record.Definition) error {
+func (k *Keeper) fill(ctx context.Context, d record.Definition) error {
 	var view *host.View
 	defer func() {
 		if view != nil {
@@ -121,15 +132,15 @@ func (s *Service) fillVolumes(ctx context.Context, d record.Definition) error {
 			continue
 		}
 		if !mounted {
-			if err := s.cfg.Volumes.Mount(ctx, d.ID); err != nil {
+			if err := k.Volumes.Mount(ctx, d.ID); err != nil {
 				return err
 			}
-			defer s.cfg.Volumes.Unmount(d.ID)
+			defer k.Volumes.Unmount(d.ID)
 			mounted = true
 		}
-		err := s.cfg.Volumes.Fill(ctx, m.Volume, func() (_ *fsat.Dir, err error) {
+		err := k.Volumes.Fill(ctx, m.Volume, func() (_ *fsat.Dir, err error) {
 			if view == nil {
-				if view, err = s.launcher.ImageRoot(d.ID, d.Image.DiffIDs); err != nil {
+				if view, err = k.Image(d.ID, d.Image.DiffIDs); err != nil {
 					return nil, err
 				}
 			}
@@ -166,51 +177,51 @@ func directoryIn(root *os.File, path string) (*fsat.Dir, error) {
 	return fsat.At(f, path)
 }
 
-// keepVolumes makes those of a container's volumes stay that go with it
+// Keep makes those of a container's volumes stay that go with it
 // otherwise.
-func (s *Service) keepVolumes(ctx context.Context, def record.Definition) error {
-	if s.cfg.Volumes == nil || len(volumesOf(def)) == 0 {
+func (k *Keeper) Keep(ctx context.Context, def record.Definition) error {
+	if k.Volumes == nil || len(of(def)) == 0 {
 		return nil
 	}
-	if err := s.cfg.Volumes.Keep(ctx, def.ID); err != nil {
+	if err := k.Volumes.Keep(ctx, def.ID); err != nil {
 		return fmt.Errorf("remove container %s: %w", def.Name, err)
 	}
 	return nil
 }
 
-// releaseVolumes takes its volumes from a container that is no more.
-func (s *Service) releaseVolumes(ctx context.Context, def record.Definition, remove bool) error {
-	if s.cfg.Volumes == nil || len(volumesOf(def)) == 0 {
+// Release takes its volumes from a container that is no more.
+func (k *Keeper) Release(ctx context.Context, def record.Definition, remove bool) error {
+	if k.Volumes == nil || len(of(def)) == 0 {
 		return nil
 	}
-	return s.cfg.Volumes.Release(ctx, def.ID, remove)
+	return k.Volumes.Release(ctx, def.ID, remove)
 }
 
-// mountVolumes makes the volumes of a container ready that starts, and
-// unmountVolumes ends that.
-func (s *Service) mountVolumes(ctx context.Context, def record.Definition) error {
-	if s.cfg.Volumes == nil || len(volumesOf(def)) == 0 {
+// Mount makes the volumes of a container ready that starts, and
+// Unmount ends that.
+func (k *Keeper) Mount(ctx context.Context, def record.Definition) error {
+	if k.Volumes == nil || len(of(def)) == 0 {
 		return nil
 	}
-	return s.cfg.Volumes.Mount(ctx, def.ID)
+	return k.Volumes.Mount(ctx, def.ID)
 }
 
-func (s *Service) unmountVolumes(def record.Definition) {
-	if s.cfg.Volumes != nil && len(volumesOf(def)) > 0 {
-		s.cfg.Volumes.Unmount(def.ID)
+func (k *Keeper) Unmount(def record.Definition) {
+	if k.Volumes != nil && len(of(def)) > 0 {
+		k.Volumes.Unmount(def.ID)
 	}
 }
 
-// recoverVolumes tells the volumes who has them.
-func (s *Service) recoverVolumes(ctx context.Context, all []record.Loaded) error {
-	if s.cfg.Volumes == nil {
+// Recover tells the volumes who has them.
+func (k *Keeper) Recover(ctx context.Context, all []record.Loaded) error {
+	if k.Volumes == nil {
 		return nil
 	}
-	var users []VolumeUser
+	var users []User
 	for _, l := range all {
-		if names := volumesOf(l.Def); len(names) > 0 {
-			users = append(users, VolumeUser{ID: l.Def.ID, Volumes: names, Running: l.State.Alive()})
+		if names := of(l.Def); len(names) > 0 {
+			users = append(users, User{ID: l.Def.ID, Volumes: names, Running: l.State.Alive()})
 		}
 	}
-	return s.cfg.Volumes.Recover(ctx, users)
+	return k.Volumes.Recover(ctx, users)
 }
