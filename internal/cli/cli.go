@@ -24,6 +24,7 @@ import (
 	"lade/internal/cli/command/container"
 	"lade/internal/cli/command/disk"
 	"lade/internal/cli/command/image"
+	"lade/internal/cli/command/network"
 	"lade/internal/cli/command/registry"
 	"lade/internal/cli/command/system"
 	"lade/internal/cli/command/volume"
@@ -143,6 +144,9 @@ func entries() []entry {
 				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewEvents(env), system.NewUpgrade(env))
 		}},
 		{"volume", groups, func(env *command.Env) *cobra.Command { return group("volume", "Manage volumes", volumes(env)...) }},
+		{"network", groups, func(env *command.Env) *cobra.Command {
+			return group("network", "Manage networks", networks(env)...)
+		}},
 		{"create", "", container.NewCreate},
 		{"start", "", container.NewStart},
 		{"attach", "", container.NewAttach},
@@ -161,6 +165,7 @@ func entries() []entry {
 		{"cp", "", container.NewCopy},
 		{"diff", "", container.NewDiff},
 		{"export", "", container.NewExport},
+		{"port", "", container.NewPort},
 		{"inspect", "", func(env *command.Env) *cobra.Command { return system.NewInspect(env, "") }},
 		{"load", "", image.NewLoad},
 		{"save", "", image.NewSave},
@@ -198,8 +203,16 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
 		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewWhy(env), container.NewCommit(env),
-		container.NewCopy(env), container.NewDiff(env), container.NewExport(env),
+		container.NewCopy(env), container.NewDiff(env), container.NewExport(env), container.NewPort(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
+	}
+}
+
+// networks returns the commands of the group network.
+func networks(env *command.Env) []*cobra.Command {
+	return []*cobra.Command{
+		network.NewList(env), network.NewCreate(env), network.NewRemove(env), network.NewPrune(env), network.NewConnect(env),
+		network.NewDisconnect(env), system.NewInspect(env, system.Network),
 	}
 }
 

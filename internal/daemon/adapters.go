@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 
 	api "github.com/moby/moby/api/types/container"
@@ -11,9 +10,7 @@ import (
 	"lade/internal/engine/activity"
 	"lade/internal/engine/container"
 	"lade/internal/engine/container/launch"
-	"lade/internal/engine/container/record"
 	"lade/internal/engine/exec"
-	"lade/internal/engine/network"
 	"lade/internal/linux/mount"
 	"lade/internal/shim"
 )
@@ -69,28 +66,6 @@ func (p prunable) Stopped(ctx context.Context) ([]api.Summary, error) {
 func (p prunable) Remove(ctx context.Context, id string) error {
 	return p.containers.Remove(ctx, id, container.RemoveOptions{})
 }
-
-// networkOf connects containers for package container; nil without networks.
-func networkOf(s *network.Service) launch.Network {
-	if s == nil {
-		return nil
-	}
-	return endpoints{s}
-}
-
-type endpoints struct{ networks *network.Service }
-
-func (e endpoints) Attach(ctx context.Context, id string, pid int) (record.Endpoint, error) {
-	p, err := e.networks.Attach(ctx, id, pid)
-	if err != nil {
-		return record.Endpoint{}, err
-	}
-	return record.Endpoint{
-		Network: p.Network, Address: netip.PrefixFrom(p.IPAddress, p.PrefixLen).String(), Gateway: p.Gateway.String(), MAC: p.MacAddress,
-	}, nil
-}
-
-func (e endpoints) Detach(ctx context.Context, id string) error { return e.networks.Detach(ctx, id) }
 
 // rootsOf has the engine put roots together, of layers that it mounts once; nil
 // on kernels that cannot do so without a place in the mount namespace.

@@ -35,6 +35,7 @@ import (
 	"lade/internal/ident"
 	"lade/internal/linux/mount"
 	"lade/internal/metadata"
+	"lade/internal/network/dns"
 	"lade/internal/server/dockerapi"
 	"lade/internal/snapshot"
 )
@@ -124,7 +125,10 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 
 	// Networks. Without the rights to make them, containers have none.
-	bridge, err := network.New(network.Options{Owner: o.StateDir, Records: g.boot, Log: log})
+	names := new(dns.Table)
+	bridge, err := network.New(network.Options{
+		Owner: o.StateDir, Records: g.boot, Durable: g.durable, Names: names, Ranges: o.Pools, Publish: o.Publish, Log: log,
+	})
 	if err != nil {
 		log.Warn("containers have no networks", "err", err)
 		bridge = nil
@@ -133,14 +137,18 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 
 	// Containers, and what is done in them.
-	containers, err := container.New(container.Config{
+	config := container.Config{
 		Config: launch.Config{
 			Paths:     launch.Paths{DataDir: o.DataRoot, StateDir: o.StateDir},
-			Snapshots: layers, Shims: shims{g.programs.shim}, Network: networkOf(bridge), Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
+			Snapshots: layers, Shims: shims{g.programs.shim}, Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
 			Runtimes: g.programs.runtimes, Init: g.programs.init, Host: g.host, Log: log,
 		},
 		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images, Events: happens,
-	})
+	}
+	if bridge != nil {
+		config.Network, config.Networks = endpoints{bridge}, endpoints{bridge}
+	}
+	containers, err := container.New(config)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +182,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}
 	if bridge != nil {
-		services.Networks = bridge
+		services.Networks = networkAPI{bridge, containers}
 	}
 	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log}
 	return f.serve(ctx, ready)

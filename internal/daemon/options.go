@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -9,6 +10,7 @@ import (
 
 	"lade/api"
 	"lade/internal/errdefs"
+	"lade/internal/network/ipam"
 	"lade/internal/registry/config"
 )
 
@@ -21,9 +23,14 @@ type Options struct {
 	// ConfigDir is where an administrator writes registries.conf and certs.d.
 	ConfigDir string
 	Runtime   string // the default OCI runtime: a name, a path, or NAME=PATH
-	LogLevel  slog.Level
-	Follow    bool // take over from the engine that runs, if one does
-	Version   bool
+	// Pools are where networks have their subnets from, if they name none.
+	Pools []ipam.Range
+	// Publish is the address of ports that are published without one; not valid
+	// is all of the host's.
+	Publish  netip.Addr
+	LogLevel slog.Level
+	Follow   bool // take over from the engine that runs, if one does
+	Version  bool
 }
 
 // ParseOptions reads the command line.
@@ -36,6 +43,8 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 	f.StringVar(&o.StateDir, "state-dir", o.StateDir, "directory of what ends with the boot")
 	f.StringVar(&o.ConfigDir, "config-dir", o.ConfigDir, "directory of registries.conf and certs.d")
 	f.StringVar(&o.Runtime, "runtime", "", "default OCI runtime: NAME, PATH or NAME=PATH")
+	pools := f.StringArray("address-pool", nil, "where networks have their subnets from: base=10.0.0.0/8,size=24 (may be given several times)")
+	publish := f.String("publish-address", "", "address of ports that are published without one (default all of the host's)")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.Follow, "follow", false, "take over from the engine that runs, without a connection refused")
 	f.BoolVarP(&o.Version, "version", "v", false, "print the version and leave")
@@ -47,6 +56,22 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 	}
 	if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
 		return o, errdefs.New(errdefs.Invalid, "invalid log level %q: use debug, info, warn or error", level)
+	}
+	for _, p := range *pools {
+		r, err := ipam.ParseRange(p)
+		if err != nil {
+			return o, err
+		}
+		o.Pools = append(o.Pools, r)
+	}
+	if *publish != "" {
+		a, err := netip.ParseAddr(*publish)
+		if err != nil {
+			return o, errdefs.New(errdefs.Invalid, "invalid --publish-address %q: want an IP address", *publish)
+		}
+		if !a.IsUnspecified() {
+			o.Publish = a
+		}
 	}
 	return o, o.complete(getenv)
 }

@@ -161,6 +161,11 @@ func (e *Env) CompleteVolumes() cobra.CompletionFunc {
 	})
 }
 
+// CompleteNames completes what ask returns.
+func (e *Env) CompleteNames(ask func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
+	return e.complete(ask)
+}
+
 // complete asks a running engine. Pressing Tab starts none, and shows no error.
 func (e *Env) complete(ask func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {

@@ -14,8 +14,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/pflag"
-
-	"lade/internal/errdefs"
 )
 
 // Flags are the flags of a container. The zero value is ready for Register.
@@ -25,6 +23,7 @@ type Flags struct {
 	config   container.Config
 	host     container.HostConfig
 	networks map[string]*network.EndpointSettings
+	place    placeFlags // of the first network
 
 	attach               []string
 	env, envFiles        []string
@@ -141,7 +140,7 @@ func (f *Flags) registerResources(fs *pflag.FlagSet) {
 
 func (f *Flags) registerNetwork(fs *pflag.FlagSet) {
 	c, h := &f.config, &f.host
-	fs.Var(&value{kind: "network", set: f.addNetwork}, "network", "Connect a container to a network (none|host|bridge|container:NAME)")
+	fs.Var(&value{kind: "network", set: f.addNetwork}, "network", "Connect a container to a network")
 	fs.Var(&value{kind: "network", set: f.addNetwork}, "net", "Connect a container to a network")
 	fs.Lookup("net").Hidden = true
 	fs.StringVarP(&c.Hostname, "hostname", "h", "", "Container host name")
@@ -153,16 +152,15 @@ func (f *Flags) registerNetwork(fs *pflag.FlagSet) {
 	list(fs, &h.DNSOptions, "dns-opt", "Set DNS options", nil)
 	fs.Lookup("dns-opt").Hidden = true
 	fs.Var(&value{kind: "list", set: f.addExposed}, "expose", "Expose a port or a range of ports")
-	for _, later := range []struct{ name, short string }{{"publish", "p"}, {"publish-all", "P"}} {
-		fs.VarPF(&value{kind: "list", set: notYet}, later.name, later.short, "Publish a container's port(s) to the host").Hidden = true
-		if later.short == "P" {
-			fs.Lookup(later.name).NoOptDefVal = "true"
-		}
-	}
-}
-
-func notYet(string) error {
-	return errdefs.New(errdefs.NotImplemented, "publishing ports is not there yet; use --network host")
+	fs.VarP(&value{kind: "list", set: f.addPublished}, "publish", "p", "Publish a container's port(s) to the host")
+	fs.BoolVarP(&h.PublishAllPorts, "publish-all", "P", false, "Publish all exposed ports to random ports")
+	fs.Var(&value{kind: "ip", set: into(&f.place.ip4, address)}, "ip", "IPv4 address (e.g., 172.30.100.104)")
+	fs.Var(&value{kind: "ip", set: into(&f.place.ip6, address)}, "ip6", "IPv6 address (e.g., 2001:db8::33)")
+	fs.Var(&value{kind: "list", set: appendTo(&f.place.linkLocal, address)}, "link-local-ip", "Container IPv4/IPv6 link-local addresses")
+	fs.Var(&value{kind: "mac", set: into(&f.place.mac, hardware)}, "mac-address", "Container MAC address (e.g., 92:d0:c6:0a:29:33)")
+	list(fs, &f.place.aliases, "network-alias", "Add network-scoped alias for the container", nil)
+	list(fs, &f.place.aliases, "net-alias", "Add network-scoped alias for the container", nil)
+	fs.Lookup("net-alias").Hidden = true
 }
 
 // PseudoTTY reports whether the process gets a terminal.

@@ -13,7 +13,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/errdefs"
 )
@@ -244,55 +243,6 @@ func (f *Flags) addTmpfs(s string) error {
 		f.host.Tmpfs = map[string]string{}
 	}
 	f.host.Tmpfs[target] = opts
-	return nil
-}
-
-// addNetwork takes a network's name, or name=NAME,alias=ALIAS,… for more. The
-// first one is the container's mode; all that are user-defined are endpoints.
-func (f *Flags) addNetwork(s string) error {
-	name, ep := s, &network.EndpointSettings{}
-	if strings.Contains(s, "=") && !strings.HasPrefix(s, "container:") {
-		name = ""
-		for part := range strings.SplitSeq(s, ",") {
-			k, v, _ := strings.Cut(part, "=")
-			switch strings.ToLower(k) {
-			case "name":
-				name = v
-			case "alias":
-				ep.Aliases = append(ep.Aliases, v)
-			default:
-				return invalid("unknown option %q: want name or alias", k)
-			}
-		}
-	}
-	switch {
-	case name == "":
-		return invalid("the network has no name")
-	case f.host.NetworkMode == "":
-		f.host.NetworkMode = container.NetworkMode(name)
-	case !f.host.NetworkMode.IsUserDefined() || !container.NetworkMode(name).IsUserDefined():
-		return invalid("%q and %q cannot be combined", f.host.NetworkMode, name)
-	case f.networks[name] != nil:
-		return invalid("network %q is given twice", name)
-	}
-	if container.NetworkMode(name).IsUserDefined() {
-		f.networks[name] = ep
-	}
-	return nil
-}
-
-// addExposed parses PORT[-PORT][/PROTOCOL].
-func (f *Flags) addExposed(s string) error {
-	r, err := network.ParsePortRange(s)
-	if err != nil {
-		return invalid("%w", err)
-	}
-	if f.config.ExposedPorts == nil {
-		f.config.ExposedPorts = network.PortSet{}
-	}
-	for p := range r.All() {
-		f.config.ExposedPorts[p] = struct{}{}
-	}
 	return nil
 }
 

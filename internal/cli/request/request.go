@@ -61,6 +61,9 @@ func (f *Flags) Request(image string, args []string, entrypointGiven bool) (cont
 		}
 		h.Annotations["lade.on-unhealthy"] = f.onUnhealthy
 	}
+	if err := f.finishNetworks(); err != nil {
+		return container.CreateRequest{}, err
+	}
 	c.StdinOnce = false
 	return container.CreateRequest{
 		Config: &c, HostConfig: &h,

@@ -16,6 +16,7 @@ import (
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/logdriver"
 	"lade/internal/engine/container/ocispec"
+	"lade/internal/engine/container/place"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
@@ -135,6 +136,9 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 		Platform:  platformOf(img),
 	}
 	defaults(&d, s.cfg.Host.Hostname, s.cfg.Runtimes[0].Name)
+	if err := place.Join(s.cfg.Networks, &d); err != nil {
+		return record.Definition{}, nil, err
+	}
 	slices.Sort(warnings)
 	if s.cfg.Network == nil && launch.WantsBridge(h) {
 		warnings = append(warnings, fmt.Sprintf("Network %s is not there yet: the container has only a loopback interface", h.NetworkMode))

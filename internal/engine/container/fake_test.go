@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -189,14 +190,14 @@ type fakeNetwork struct {
 	fail     error
 }
 
-func (f *fakeNetwork) Attach(_ context.Context, id string, pid int) (record.Endpoint, error) {
+func (f *fakeNetwork) Attach(_ context.Context, d record.Definition, pid int) ([]netip.Addr, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
-		return record.Endpoint{}, f.fail
+		return nil, f.fail
 	}
-	f.attached[id] = pid
-	return record.Endpoint{Network: "bridge", Address: "10.76.0.2/24", Gateway: "10.76.0.1"}, nil
+	f.attached[d.ID] = pid
+	return []netip.Addr{netip.MustParseAddr("10.76.0.2")}, nil
 }
 
 func (f *fakeNetwork) Detach(_ context.Context, id string) error {

@@ -8,8 +8,10 @@ import (
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/filter"
+	"lade/internal/engine/container/place"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/shown"
 	"lade/internal/engine/container/words"
 )
 
@@ -44,11 +46,12 @@ func (s *Service) createdAt(ref string) (time.Time, error) {
 }
 
 func (s *Service) summary(d record.Definition, st record.State, size bool, now time.Time) api.Summary {
+	n := place.Settings(s.cfg.Networks, d, st)
 	r := api.Summary{
 		ID: d.ID, Names: []string{"/" + d.Name}, Image: d.Image.Asked, ImageID: d.Image.ID.String(),
-		Command: words.Command(request.Command(d.Config)), Created: d.Created.Unix(), Ports: []api.PortSummary{},
-		Labels: d.Config.Labels, State: st.Status, Status: words.Status(st, now), Mounts: mountPoints(d.Mounts),
-		NetworkSettings: &api.NetworkSettingsSummary{Networks: endpoints(d, st)},
+		Command: words.Command(request.Command(d.Config)), Created: d.Created.Unix(), Ports: place.Ports(n),
+		Labels: d.Config.Labels, State: st.Status, Status: words.Status(st, now), Mounts: shown.Mounts(d.Mounts),
+		NetworkSettings: &api.NetworkSettingsSummary{Networks: n.Networks},
 	}
 	r.Health = &api.HealthSummary{Status: api.NoHealthcheck}
 	if st.Health != nil {
@@ -57,7 +60,7 @@ func (s *Service) summary(d record.Definition, st record.State, size bool, now t
 	r.HostConfig.NetworkMode = string(d.Host.NetworkMode)
 	r.HostConfig.Annotations = d.Host.Annotations
 	if size {
-		r.SizeRw = diskUsage(filepath.Join(s.cfg.Data(d.ID), "upper"))
+		r.SizeRw = shown.Usage(filepath.Join(s.cfg.Data(d.ID), "upper"))
 		r.SizeRootFs = r.SizeRw
 	}
 	return r

@@ -145,6 +145,9 @@ func (s *Service) Rename(ctx context.Context, ref, name string) error {
 	c.def = def
 	c.mu.Unlock()
 	s.release(old, c.id)
+	if s.cfg.Networks != nil {
+		return s.cfg.Networks.Rename(ctx, c.id, name)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"lade/internal/engine/container/idrange"
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/pending"
+	"lade/internal/engine/container/place"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/volumes"
 	"lade/internal/errdefs"
@@ -40,6 +41,8 @@ type Config struct {
 	Boot    *metadata.DB
 	Images  Images
 	Events  record.Events
+	// Networks are nil where the engine has no right to make any.
+	Networks place.Networks
 }
 
 // Service is the engine's containers: it creates, starts, watches and removes

@@ -1,23 +1,29 @@
-// Package network is the engine's noun "network": it connects containers to
-// networks and disconnects them.
+// Package network is the engine's noun "network": it makes networks, connects
+// containers to them and publishes their ports.
 //
-// There are three networks so far: bridge, whose containers have an address on
-// a bridge of the host; host, the host's own; and none. Only on the
-// first there is something to do.
+// Three networks are always there: bridge, whose containers have an address on a
+// bridge of the host; host, the host's own; and none. Others are made by
+// Create, and defined by a record that lasts (package definition).
 //
-// The bridge, its packet filter table and the forwarding of packets are there
-// while a container uses them: the first Attach makes them, and some time after
-// the last Detach they go, so that the host is as it was (see Options.Linger).
-// What is there is recorded before it is made, and struck off after it is gone,
-// in the records that live as long as the machine runs: Recover removes what a
-// killed engine left, and takes over what running containers use.
+// A network is up while a container uses it: the first Attach makes its bridge
+// and its rules, and some time after the last Detach they go, so that the host is
+// as it was (see Options.Linger). What is there is recorded before it is made,
+// and struck off after it is gone, in the records that live as long as the
+// machine runs: Recover removes what a killed engine left, and takes over what
+// running containers use.
+//
+// All that should be in the packet filter is a value that wanted derives from
+// what the Service holds. A container, a network or a port more is an edit of
+// some elements; where an edit does not go through, because somebody has taken the
+// rules away, all of the value is put back.
 //
 // To take a link away, or a namespace with one in it, takes the kernel 5 to
 // 20 ms, in which no other link can be made; to take many away together takes
-// no longer. So Detach only gives a port to the sweeper, and the sweeper lets go
+// no longer. So Detach only gives ports to the sweeper, and the sweeper lets go
 // of what has gathered now and then: it holds the containers' network
 // namespaces till then, and the links go with them. What is still there after
-// that, because something else holds the namespace, it removes by name.
+// that, because something else holds the namespace, it removes by name. Rules
+// and published ports go at once.
 package network
 
 import (
@@ -25,18 +31,19 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
-	"lade/internal/errdefs"
-	"lade/internal/linux/netns"
+	api "github.com/moby/moby/api/types/network"
+
+	"lade/internal/engine/network/definition"
+	"lade/internal/linux/portlock"
 	"lade/internal/metadata"
-	"lade/internal/network/bridge"
+	"lade/internal/network/dns"
 	"lade/internal/network/ipam"
 )
 
@@ -44,28 +51,26 @@ import (
 // otherwise.
 const Default = "bridge"
 
-// Endpoint is a container's place in a network.
-type Endpoint struct {
-	Network    string
-	IPAddress  netip.Addr
-	PrefixLen  int
-	Gateway    netip.Addr
-	MacAddress string
-}
-
 // Options says how a Service behaves.
 type Options struct {
-	// Owner sets this engine apart from others on the same host, such as its
-	// state directory. The same owner finds again what it made.
+	// Owner sets this engine apart from others on the same host: its state
+	// directory. The same owner finds again what it made.
 	Owner string
 	// Records are those that end with the boot: what they tell of does too.
 	Records *metadata.DB
+	// Durable are those that do not: the networks' definitions.
+	Durable *metadata.DB
+	// Names is told which containers are where; nil: nobody is.
+	Names *dns.Table
 	// Ranges are where subnets are taken from; none means ipam.DefaultRanges.
 	Ranges []ipam.Range
+	// Publish is the address that ports are published on which name none; not
+	// valid means all of the host's.
+	Publish netip.Addr
 	// Grace is how long the sweeper gathers what is to go, and how long it lets
 	// a link go with its namespace. 0 means 250 ms.
 	Grace time.Duration
-	// Linger is how long the bridge stays without containers: the next one is
+	// Linger is how long a network stays without containers: the next one is
 	// often not far. 0 means one second.
 	Linger time.Duration
 	// Log takes what fails where nobody waits; nil means slog's default.
@@ -80,31 +85,78 @@ type Service struct {
 	host *host
 
 	mu     sync.Mutex
-	pool   *ipam.Pool       // nil while the bridge is not up; guarded by mu
-	net    netRecord        // of the bridge, while pool is there; guarded by mu
-	index  int              // of the bridge; guarded by mu
-	ports  map[string]*port // by container; guarded by mu
-	going  []*port          // detached, their links not removed yet; guarded by mu
-	linger *time.Timer      // runs while there are no ports; guarded by mu
-	free   int              // so many of going were let go of already; guarded by mu
-	stuck  []*port          // going, but could not be removed; guarded by mu
-	closed bool             // guarded by mu
+	nets   map[string]*network // by id; guarded by mu
+	places map[string]*place   // by container; guarded by mu
+	table  table               // guarded by mu
+	linger *time.Timer         // runs while a network is up without containers; guarded by mu
+	going  []*port             // detached, their links not removed yet; guarded by mu
+	free   int                 // so many of going were let go of already; guarded by mu
+	stuck  []*port             // going, but could not be removed; guarded by mu
+	closed bool                // guarded by mu
 
 	wake     chan struct{}  // tells the sweeper of going
 	closing  chan struct{}  // closed by Close
-	swept    sync.WaitGroup // the sweeper
+	sick     chan struct{}  // tells the healer that somebody took something away
+	watchers []io.Closer    // what ends the watching; set by Recover
+	behind   sync.WaitGroup // the sweeper and the healer
 	sweeping sync.Mutex     // held while links are removed; taken before mu
+}
+
+// network is a network and what there is of it. All of it is guarded by
+// Service.mu.
+type network struct {
+	def   definition.Network
+	pools []*ipam.Pool // of def.Subnets
+	up    *up          // nil: not up
+	ports map[string]*port
+	going int // ports that are going
+}
+
+// up is a network that is up.
+type up struct {
+	rec   netRecord
+	index int // of the bridge
+}
+
+func (n *network) builtin() bool {
+	return n.def.Name == Default || n.def.Driver == definition.Host || n.def.Driver == definition.Null
+}
+
+// place is a container's place in networks.
+type place struct {
+	rec   placeRecord
+	ports []*port // in the order of their interfaces
+	locks []*portlock.Lock
 }
 
 // port is a container's endpoint.
 type port struct {
-	id  string
-	rec portRecord // does not change
+	net *network
+	rec portRecord // guarded by Service.mu; link and addresses do not change
 
 	mu   sync.Mutex // held while the link is made or removed
 	pid  int        // connected to its namespace; 0: not; guarded by mu
 	ns   *os.File   // that namespace, held; nil after a restart; guarded by mu
 	gone bool       // detached; guarded by mu
+}
+
+// Join is what a container that starts asks for.
+type Join struct {
+	ID, Name string // of the container
+	// Networks are the networks to be in, by name or id, and how. The one in
+	// First gets the first interface.
+	Networks map[string]*api.EndpointSettings
+	First    string
+	// Ports are to be published; Exposed ones, too, with All.
+	Ports   api.PortMap
+	Exposed api.PortSet
+	All     bool
+}
+
+// Place is what a container got.
+type Place struct {
+	Networks map[string]*api.EndpointSettings // by name
+	Ports    api.PortMap
 }
 
 // New returns a service. Recover must be called before Attach.
@@ -118,16 +170,24 @@ func New(o Options) (*Service, error) {
 	if o.Linger == 0 {
 		o.Linger = time.Second
 	}
-	h, err := newHost(ownerOf(o.Owner))
+	if o.Names == nil {
+		o.Names = new(dns.Table)
+	}
+	h, err := newHost(o.Owner)
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{o: o, log: o.Log, host: h, ports: map[string]*port{}, wake: make(chan struct{}, 1), closing: make(chan struct{})}
+	s := &Service{
+		o: o, log: o.Log, host: h, nets: map[string]*network{}, places: map[string]*place{},
+		wake: make(chan struct{}, 1), sick: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
-	s.swept.Add(1)
-	go s.sweep()
+	if err := s.load(); err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	s.behind.Go(s.sweep)
 	return s, nil
 }
 
@@ -137,8 +197,8 @@ func ownerOf(name string) uint32 {
 	return binary.BigEndian.Uint32(sum[:])&^1 | 2
 }
 
-// Close lets go of the kernel. What containers use stays; without containers,
-// the bridge is removed at once.
+// Close lets go of the kernel. What containers use stays; networks without
+// containers are removed at once.
 func (s *Service) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -148,244 +208,29 @@ func (s *Service) Close() error {
 	s.closed = true
 	close(s.closing)
 	close(s.wake)
+	for _, w := range s.watchers {
+		_ = w.Close()
+	}
 	s.mu.Unlock()
-	s.swept.Wait()
+	s.behind.Wait()
 	s.sweepRound(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := s.tearDownIfIdle()
-	return errors.Join(err, s.host.close())
-}
-
-// Attach connects the network namespace of process pid to the bridge and
-// returns the container's place there. Called again for the same process, it
-// changes nothing.
-func (s *Service) Attach(_ context.Context, id string, pid int) (Endpoint, error) {
-	for {
-		p, n, index, err := s.take(id)
-		if err != nil {
-			return Endpoint{}, fmt.Errorf("connect container to network %s: %w", Default, err)
-		}
-		gone, err := s.connect(p, n, index, pid)
-		if errors.Is(err, os.ErrExist) {
-			// The namespace has an eth0: perhaps one that is to go.
-			s.sweepRound(true)
-			gone, err = s.connect(p, n, index, pid)
-		}
-		if gone {
-			continue // a Detach came in between
-		}
-		if err != nil {
-			s.release(p)
-			return Endpoint{}, fmt.Errorf("connect container to network %s: %w", Default, err)
-		}
-		return endpoint(n.Network, p.rec), nil
+	errs := []error{s.tearDownIdle()}
+	for _, p := range s.places {
+		errs = append(errs, p.unlock())
 	}
-}
-
-func endpoint(n bridge.Network, r portRecord) Endpoint {
-	return Endpoint{
-		Network: Default, IPAddress: r.Address, PrefixLen: n.Subnet.Bits(), Gateway: n.Gateway,
-		MacAddress: bridge.MAC(r.Address).String(),
-	}
-}
-
-// take returns the port of a container, made and recorded if need be, on a
-// bridge that is up.
-func (s *Service) take(id string) (*port, netRecord, int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, netRecord{}, 0, errdefs.New(errdefs.Unavailable, "the engine is stopping")
-	}
-	if err := s.bringUp(); err != nil {
-		return nil, netRecord{}, 0, err
-	}
-	if p := s.ports[id]; p != nil {
-		return p, s.net, s.index, nil
-	}
-	addr, err := s.pool.Get()
-	if err != nil {
-		s.lingerIfIdle()
-		return nil, netRecord{}, 0, err
-	}
-	p := &port{id: id, rec: portRecord{Container: id, Port: bridge.Port{Link: s.linkName(id), Address: addr}}}
-	if err := s.putPort(p.rec); err != nil {
-		s.pool.Put(addr)
-		s.lingerIfIdle()
-		return nil, netRecord{}, 0, err
-	}
-	s.ports[id] = p
-	return p, s.net, s.index, nil
-}
-
-// connect makes a port's link, unless it is there or the port is gone.
-func (s *Service) connect(p *port, n netRecord, index, pid int) (gone bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.gone {
-		return true, nil
-	}
-	if p.pid == pid {
-		return false, nil
-	}
-	ns, err := netns.Open(pid)
-	if err != nil {
-		return false, err
-	}
-	p.letGo()
-	if p.pid != 0 {
-		// The container was started again without a Detach.
-		if err := s.host.disconnect(p.rec.Port); err != nil {
-			return false, errors.Join(err, ns.Close())
-		}
-		p.pid = 0
-	}
-	if err := s.host.connect(n.Network, index, p.rec.Port, ns); err != nil {
-		return false, errors.Join(err, ns.Close())
-	}
-	p.pid, p.ns = pid, ns
-	return false, nil
-}
-
-// letGo closes the namespace of a port. p.mu is held, or the port is gone.
-func (p *port) letGo() {
-	if p.ns != nil {
-		_ = p.ns.Close()
-		p.ns = nil
-	}
+	return errors.Join(append(errs, s.host.close())...)
 }
 
 // Detach releases what Attach took. A container that is not attached is no
-// error. The container's link is cut soon, its address is free after that.
+// error. The container's links are cut soon, its addresses are free after that.
 func (s *Service) Detach(_ context.Context, id string) error {
 	s.mu.Lock()
-	p := s.ports[id]
+	p := s.places[id]
 	s.mu.Unlock()
-	if p != nil {
-		s.release(p)
+	if p == nil {
+		return nil
 	}
-	return nil
-}
-
-// release hands a port to the sweeper.
-func (s *Service) release(p *port) {
-	p.mu.Lock()
-	was := p.gone
-	p.gone = true
-	p.mu.Unlock()
-	if was {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.ports, p.id)
-	s.going = append(s.going, p)
-	if s.closed {
-		return // its record stays, and the next engine removes it
-	}
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-// sweep lets go of ports, and removes the links of those that were let go of
-// one round before, until the service closes.
-func (s *Service) sweep() {
-	defer s.swept.Done()
-	for range s.wake {
-		for again := true; again; {
-			timer := time.NewTimer(s.o.Grace)
-			select {
-			case <-timer.C:
-			case <-s.closing:
-				timer.Stop()
-				return
-			}
-			again = s.sweepRound(false)
-		}
-	}
-}
-
-// sweepRound reports whether there is something for another round. With all,
-// it removes the links of every port that is to go, now.
-func (s *Service) sweepRound(all bool) (more bool) {
-	s.sweeping.Lock()
-	defer s.sweeping.Unlock()
-	s.mu.Lock()
-	fresh := s.going[s.free:]
-	old := s.going[:s.free]
-	if all {
-		old = s.going
-	}
-	s.mu.Unlock()
-	for _, p := range fresh {
-		p.letGo()
-	}
-	var err error
-	if len(old) > 0 {
-		err = s.host.disconnectLeft(old)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err == nil && len(old) > 0 {
-		err = s.deletePorts(old)
-	}
-	if err == nil {
-		for _, p := range old {
-			s.pool.Put(p.rec.Address)
-		}
-	} else {
-		// Their records stay: the next engine tries again. Their addresses are
-		// not given out meanwhile.
-		s.log.Error("disconnect containers", "error", err)
-		s.stuck = append(s.stuck, old...)
-	}
-	s.going = slices.Clone(s.going[len(old):])
-	s.free = len(fresh)
-	if all {
-		s.free = 0
-	}
-	s.lingerIfIdle()
-	return len(s.going) > 0
-}
-
-// linkName returns the name of the host's end of a container's link: lade and
-// eight digits of its id, the first eight that no other has.
-func (s *Service) linkName(id string) string {
-	for i := 0; i+8 <= len(id); i += 8 {
-		name := "lade" + id[i:i+8]
-		if !s.linkTaken(name) {
-			return name
-		}
-	}
-	return "lade" + id[:min(8, len(id))]
-}
-
-func (s *Service) linkTaken(name string) bool {
-	for _, p := range slices.Concat(s.going, s.stuck) {
-		if p.rec.Link == name {
-			return true
-		}
-	}
-	for _, p := range s.ports {
-		if p.rec.Link == name {
-			return true
-		}
-	}
-	return false
-}
-
-// isLinkName reports whether a link's name is one that linkName gives.
-func isLinkName(name string) bool {
-	if len(name) != 12 || name[:4] != "lade" {
-		return false
-	}
-	for _, c := range []byte(name[4:]) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
+	return s.release(p)
 }

@@ -1,6 +1,8 @@
 package network
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -17,12 +19,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	api "github.com/moby/moby/api/types/network"
 
 	"lade/internal/ident"
 	"lade/internal/linux/netns"
 	"lade/internal/linux/rtnl"
 	"lade/internal/metadata"
 	"lade/internal/network/bridge"
+	"lade/internal/network/rules"
 	"lade/test/kerneltest"
 )
 
@@ -45,7 +49,7 @@ func records(tb testing.TB, dir string) *metadata.DB {
 
 // A new network namespace forwards if the host does, and that is nobody's
 // business here.
-var noForwarding = sync.OnceValue(func() error { return setForwarding(false) })
+var noForwarding = sync.OnceValue(func() error { return errors.Join(setForwarding(4, false), setForwarding(6, false)) })
 
 // open returns a service that has recovered, and a function that closes it.
 func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) {
@@ -55,7 +59,11 @@ func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) 
 		tb.Fatal(err)
 	}
 	db := records(tb, dir)
-	s, err := New(Options{Owner: dir, Records: db, Grace: grace(tb), Linger: 20 * time.Millisecond})
+	durable, err := metadata.Open(filepath.Join(dir, "lade.db"), metadata.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s, err := New(Options{Owner: dir, Records: db, Durable: durable, Grace: grace(tb), Linger: 20 * time.Millisecond})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -66,10 +74,16 @@ func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) 
 		if err := s.Close(); err != nil {
 			tb.Error(err)
 		}
-		if err := db.Close(); err != nil {
+		if err := errors.Join(db.Close(), durable.Close()); err != nil {
 			tb.Error(err)
 		}
 	})
+}
+
+// attach connects a process to the default network.
+func attach(ctx context.Context, s *Service, id string, pid int) (*api.EndpointSettings, error) {
+	p, err := s.Attach(ctx, Join{ID: id, Name: "c-" + ident.Short(id), Networks: map[string]*api.EndpointSettings{Default: nil}}, pid)
+	return p.Networks[Default], err
 }
 
 // process starts a process in a network namespace of its own; with userns,
@@ -121,8 +135,10 @@ func baseline(tb testing.TB) {
 	if l := links(tb); len(l) > 0 {
 		tb.Errorf("links left: %v", l)
 	}
-	if on, err := forwarding(); err != nil || on {
-		tb.Errorf("forwarding is on: %v %v", on, err)
+	for _, version := range []int{4, 6} {
+		if on, err := forwarding(version); err != nil || on {
+			tb.Errorf("IPv%d forwarding is on: %v %v", version, on, err)
+		}
 	}
 	if out, err := exec.Command("nft", "list", "ruleset").Output(); err == nil && len(out) > 0 {
 		tb.Errorf("rules left: %s", out)
@@ -142,22 +158,26 @@ func inside(tb testing.TB, pid int, fn func() error) {
 	}
 }
 
+var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
 func TestAttach(t *testing.T) {
 	s, closed := open(t, t.TempDir(), nil)
 	defer closed()
 	id, pid := ident.New(), process(t, true)
-	e, err := s.Attach(t.Context(), id, pid)
+	e, err := attach(t.Context(), s, id, pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Endpoint{
-		Network: "bridge", IPAddress: netip.MustParseAddr("10.76.0.2"), PrefixLen: 22,
-		Gateway: netip.MustParseAddr("10.76.0.1"), MacAddress: "02:42:0a:4c:00:02",
+	six := e.GlobalIPv6Address
+	want := &api.EndpointSettings{
+		NetworkID: idOf("bridge"), EndpointID: e.EndpointID, IPAddress: netip.MustParseAddr("10.76.0.2"), IPPrefixLen: 22,
+		Gateway: netip.MustParseAddr("10.76.0.1"), MacAddress: api.HardwareAddr{2, 0x42, 10, 76, 0, 2},
+		GlobalIPv6Address: six, GlobalIPv6PrefixLen: 64, IPv6Gateway: six.Prev(),
 	}
-	if diff := cmp.Diff(want, e, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, e, sameAddr); diff != "" {
 		t.Error(diff)
 	}
-	if l := links(t); !same(l, "lade0", "lade"+id[:8]) {
+	if l := links(t); !same(l, "lade0", "lade"+e.EndpointID[:8]) {
 		t.Errorf("links %v", l)
 	}
 	inside(t, pid, func() error {
@@ -166,7 +186,7 @@ func TestAttach(t *testing.T) {
 			return err
 		}
 		addrs, err := eth.Addrs()
-		if err != nil || len(addrs) != 1 || addrs[0].String() != "10.76.0.2/22" || eth.HardwareAddr.String() != e.MacAddress {
+		if err != nil || len(addrs) < 2 || addrs[1].String() != netip.PrefixFrom(six, 64).String() || addrs[0].String() != "10.76.0.2/22" || eth.HardwareAddr.String() != e.MacAddress.String() {
 			t.Errorf("eth0: %v %v %v", eth, addrs, err)
 		}
 		c, err := rtnl.Dial()
@@ -180,11 +200,11 @@ func TestAttach(t *testing.T) {
 		}
 		return err
 	})
-	if again, err := s.Attach(t.Context(), id, pid); err != nil || again != e {
+	if again, err := attach(t.Context(), s, id, pid); err != nil || !cmp.Equal(again, e, sameAddr) {
 		t.Errorf("attach again: %v %v", again, err)
 	}
 	// The container was started anew, and nobody said that it had ended.
-	if other, err := s.Attach(t.Context(), id, process(t, false)); err != nil || other != e {
+	if other, err := attach(t.Context(), s, id, process(t, false)); err != nil || !cmp.Equal(other, e, sameAddr) {
 		t.Errorf("attach another process: %v %v", other, err)
 	}
 	for range 2 {
@@ -196,7 +216,7 @@ func TestAttach(t *testing.T) {
 		t.Errorf("detach a stranger: %v", err)
 	}
 	// Its old link may still be going.
-	if _, err := s.Attach(t.Context(), id, process(t, true)); err != nil {
+	if _, err := attach(t.Context(), s, id, process(t, true)); err != nil {
 		t.Errorf("attach after detach: %v", err)
 	}
 	if err := s.Detach(t.Context(), id); err != nil {
@@ -212,13 +232,13 @@ func awaitIdle(tb testing.TB, s *Service) {
 	kerneltest.Eventually(tb, "the network is down", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.pool == nil && len(s.going) == 0 && len(s.stuck) == 0
+		return !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil }) && len(s.going) == 0 && len(s.stuck) == 0
 	})
 }
 
 func TestAttachNobody(t *testing.T) {
 	s, closed := open(t, t.TempDir(), nil)
-	if _, err := s.Attach(t.Context(), ident.New(), 1<<30); err == nil {
+	if _, err := attach(t.Context(), s, ident.New(), 1<<30); err == nil {
 		t.Error("attach a process that is not there: want an error")
 	}
 	closed()
@@ -239,7 +259,7 @@ func TestMany(t *testing.T) {
 		for _, pid := range pids {
 			all.Go(func() {
 				id := ident.New()
-				e, err := s.Attach(t.Context(), id, pid)
+				e, err := attach(t.Context(), s, id, pid)
 				if err != nil {
 					t.Error(err)
 					return
@@ -252,7 +272,7 @@ func TestMany(t *testing.T) {
 				mu.Unlock()
 				if rand.IntN(2) == 0 {
 					// In the way of Detach's own removal.
-					_, _ = s.Attach(t.Context(), id, pid)
+					_, _ = attach(t.Context(), s, id, pid)
 				}
 			})
 		}
@@ -283,11 +303,11 @@ func TestCloseLeavesContainersConnected(t *testing.T) {
 	dir := t.TempDir()
 	s, closed := open(t, dir, nil)
 	a, b, pidA, pidB := ident.New(), ident.New(), process(t, true), process(t, true)
-	first, err := s.Attach(t.Context(), a, pidA)
+	first, err := attach(t.Context(), s, a, pidA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Attach(t.Context(), b, pidB); err != nil {
+	if _, err := attach(t.Context(), s, b, pidB); err != nil {
 		t.Fatal(err)
 	}
 	closed()
@@ -297,16 +317,16 @@ func TestCloseLeavesContainersConnected(t *testing.T) {
 	// b ends while no engine is there; somebody flushes the rules.
 	_ = exec.Command("nft", "flush", "ruleset").Run()
 	s, closed = open(t, dir, map[string]int{a: pidA})
-	if l := links(t); !same(l, "lade0", "lade"+a[:8]) {
+	if l := links(t); !same(l, "lade0", "lade"+first.EndpointID[:8]) {
 		t.Errorf("links %v", l)
 	}
 	if out, _ := exec.Command("nft", "list", "table", "inet", "lade").Output(); !strings.Contains(string(out), "masquerade") {
 		t.Error("the rules did not come back")
 	}
-	if again, err := s.Attach(t.Context(), a, pidA); err != nil || again != first {
+	if again, err := attach(t.Context(), s, a, pidA); err != nil || !cmp.Equal(again, first, sameAddr) {
 		t.Errorf("%v %v", again, err)
 	}
-	if e, err := s.Attach(t.Context(), b, process(t, true)); err != nil || e.IPAddress == first.IPAddress {
+	if e, err := attach(t.Context(), s, b, process(t, true)); err != nil || e.IPAddress == first.IPAddress {
 		t.Errorf("%v %v", e, err)
 	}
 	_ = s.Detach(t.Context(), a)
@@ -318,19 +338,25 @@ func TestCloseLeavesContainersConnected(t *testing.T) {
 // TestRecover begins with what a kill at each step leaves.
 func TestRecover(t *testing.T) {
 	id, pid := ident.New(), 0
-	n := netRecord{Forwarding: true, Network: bridge.Network{
-		Bridge: "lade0", Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1500,
+	n := netRecord{ID: idOf(Default), Network: bridge.Network{
+		Bridge: "lade0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.76.0.1/22")}, MTU: 1500,
 	}}
-	p := portRecord{Container: id, Port: bridge.Port{Link: "lade" + id[:8], Address: netip.MustParseAddr("10.76.0.2")}}
+	p := portRecord{Container: id, Network: n.ID, Endpoint: ident.New(), Port: bridge.Port{
+		Link: "lade01234567", Interface: "eth0", MAC: bridge.MAC(netip.MustParseAddr("10.76.0.2")), Addresses: []netip.Prefix{netip.MustParsePrefix("10.76.0.2/22")},
+	}}
+	guarded := rules.Wanted{Guard4: true, Guard6: true}
 	record := func(t *testing.T, db *metadata.DB, port bool) {
 		t.Helper()
 		err := db.Update(func(tx *metadata.Tx) error {
 			if port {
-				if err := endpoints().Put(tx, p.Container+"/"+p.Link, p); err != nil {
+				if err := endpoints().Put(tx, p.Container+"/"+p.Endpoint, p); err != nil {
 					return err
 				}
 			}
-			return networks().Put(tx, Default, n)
+			if err := tables().Put(tx, "table", table{Name: "lade", Guard4: true, Guard6: true}); err != nil {
+				return err
+			}
+			return networks().Put(tx, n.ID, n)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -338,8 +364,14 @@ func TestRecover(t *testing.T) {
 	}
 	connect := func(t *testing.T, h *host) {
 		t.Helper()
-		index, err := h.up(n.Network, true)
+		if err := h.rules.Replace(rules.Tables("lade", h.comment, guarded)...); err != nil {
+			t.Fatal(err)
+		}
+		index, err := bridge.SetUp(h.links, n.Network)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.links.Do(rtnl.SetAlias(index, h.alias(table{Guard4: true, Guard6: true}))); err != nil {
 			t.Fatal(err)
 		}
 		ns, err := netns.Open(pid)
@@ -347,7 +379,7 @@ func TestRecover(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ns.Close()
-		if err := h.connect(n.Network, index, p.Port, ns); err != nil {
+		if err := errors.Join(setForwarding(4, true), startForwarding6(), bridge.Connect(h.links, n.Network, index, p.Port, ns)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -358,7 +390,7 @@ func TestRecover(t *testing.T) {
 		"the rules": func(t *testing.T, db *metadata.DB, h *host) {
 			t.Helper()
 			record(t, db, false)
-			if err := h.rules.Replace(bridge.Rules([]bridge.Network{n.Network}, true)); err != nil {
+			if err := h.rules.Replace(rules.Tables("lade", h.comment, guarded)...); err != nil {
 				t.Fatal(err)
 			}
 		},
@@ -393,7 +425,7 @@ func TestRecover(t *testing.T) {
 			pid = process(t, true)
 			dir := t.TempDir()
 			db := records(t, dir)
-			h, err := newHost(ownerOf(dir))
+			h, err := newHost(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -407,7 +439,7 @@ func TestRecover(t *testing.T) {
 			defer closed()
 			baseline(t)
 			// And it works again.
-			if _, err := s.Attach(t.Context(), id, pid); err != nil {
+			if _, err := attach(t.Context(), s, id, pid); err != nil {
 				t.Error(err)
 			}
 			if err := s.Detach(t.Context(), id); err != nil {
@@ -426,18 +458,18 @@ func TestTwoEngines(t *testing.T) {
 	a, closeA := open(t, dirA, nil)
 	b, closeB := open(t, dirB, nil)
 	idA, idB, pidA, pidB := ident.New(), ident.New(), process(t, true), process(t, true)
-	endA, err := a.Attach(t.Context(), idA, pidA)
+	endA, err := attach(t.Context(), a, idA, pidA)
 	if err != nil {
 		t.Fatal(err)
 	}
-	endB, err := b.Attach(t.Context(), idB, pidB)
+	endB, err := attach(t.Context(), b, idB, pidB)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if endA.Gateway == endB.Gateway {
 		t.Errorf("both have gateway %s", endA.Gateway)
 	}
-	want := []string{"lade0", "lade1", "lade" + idA[:8], "lade" + idB[:8]}
+	want := []string{"lade0", "lade1", "lade" + endA.EndpointID[:8], "lade" + endB.EndpointID[:8]}
 	if l := links(t); !same(l, want...) {
 		t.Errorf("links %v, want %v", l, want)
 	}
@@ -450,10 +482,10 @@ func TestTwoEngines(t *testing.T) {
 	}
 	_ = a.Detach(t.Context(), idA)
 	closeA()
-	if on, err := forwarding(); err != nil || !on {
+	if on, err := forwarding(4); err != nil || !on {
 		t.Errorf("the first engine to leave turned forwarding off for the other (%v)", err)
 	}
-	if l := links(t); !same(l, "lade1", "lade"+idB[:8]) {
+	if l := links(t); !same(l, "lade1", "lade"+endB.EndpointID[:8]) {
 		t.Errorf("links %v", l)
 	}
 	closeB()
@@ -494,7 +526,11 @@ func victim(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	s, err := New(Options{Owner: dir, Records: db, Grace: time.Millisecond, Linger: time.Millisecond})
+	durable, err := metadata.Open(filepath.Join(dir, "lade.db"), metadata.Options{})
+	if err != nil {
+		panic(err)
+	}
+	s, err := New(Options{Owner: dir, Records: db, Durable: durable, Grace: time.Millisecond, Linger: time.Millisecond})
 	if err != nil {
 		panic(err)
 	}
@@ -505,7 +541,7 @@ func victim(dir string) {
 	defer tick.Stop()
 	for {
 		id := ident.New()
-		if _, err := s.Attach(nil, id, pid); err != nil { //nolint:staticcheck // the context is not used
+		if _, err := attach(nil, s, id, pid); err != nil { //nolint:staticcheck // the context is not used
 			fmt.Fprintln(os.Stderr, "victim:", err)
 		}
 		if err := s.Detach(nil, id); err != nil { //nolint:staticcheck // the context is not used
@@ -526,7 +562,7 @@ func victim(dir string) {
 func BenchmarkAttach(b *testing.B) {
 	s, closed := open(b, b.TempDir(), nil)
 	defer closed()
-	var attach, detach time.Duration
+	var attached, detached time.Duration
 	n := 0
 	for b.Loop() {
 		// A container that lives for nothing but its network.
@@ -538,10 +574,10 @@ func BenchmarkAttach(b *testing.B) {
 		}
 		id := ident.New()
 		start := time.Now()
-		if _, err := s.Attach(b.Context(), id, cmd.Process.Pid); err != nil {
+		if _, err := attach(b.Context(), s, id, cmd.Process.Pid); err != nil {
 			b.Fatal(err)
 		}
-		attach += time.Since(start)
+		attached += time.Since(start)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		runtime.UnlockOSThread()
@@ -549,11 +585,11 @@ func BenchmarkAttach(b *testing.B) {
 		if err := s.Detach(b.Context(), id); err != nil {
 			b.Fatal(err)
 		}
-		detach += time.Since(start)
+		detached += time.Since(start)
 		n++
 	}
-	b.ReportMetric(float64(attach.Microseconds())/float64(n), "µs/attach")
-	b.ReportMetric(float64(detach.Microseconds())/float64(n), "µs/detach")
+	b.ReportMetric(float64(attached.Microseconds())/float64(n), "µs/attach")
+	b.ReportMetric(float64(detached.Microseconds())/float64(n), "µs/detach")
 }
 
 // grace is short where a test waits for the end, and as it is used otherwise.

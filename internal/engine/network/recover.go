@@ -5,137 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
+	"slices"
+	"strings"
 
+	"lade/internal/engine/network/definition"
 	"lade/internal/errdefs"
+	"lade/internal/linux/netns"
+	"lade/internal/linux/portlock"
+	"lade/internal/linux/rtnl"
 	"lade/internal/metadata"
 	"lade/internal/network/bridge"
-	"lade/internal/network/ipam"
 )
-
-// netRecord is the record of a network that is up.
-type netRecord struct {
-	bridge.Network
-	// Forwarding says that Lade turned ip_forward on, and turns it off again.
-	Forwarding bool `json:"forwarding"`
-}
-
-// portRecord is the record of a container's endpoint. It is written before the
-// link is made and struck off after it is gone.
-type portRecord struct {
-	Container string `json:"container"`
-	bridge.Port
-}
-
-func networks() metadata.Collection[netRecord] {
-	return metadata.Collection[netRecord]{Name: "network", Noun: "network"}
-}
-
-func endpoints() metadata.Collection[portRecord] {
-	return metadata.Collection[portRecord]{Name: "endpoint", Noun: "endpoint"}
-}
-
-func (s *Service) putPort(r portRecord) error {
-	return s.o.Records.Update(func(tx *metadata.Tx) error { return endpoints().Put(tx, r.Container+"/"+r.Link, r) })
-}
-
-func (s *Service) deletePorts(ports []*port) error {
-	return s.o.Records.Update(func(tx *metadata.Tx) error {
-		for _, p := range ports {
-			if err := endpoints().Delete(tx, p.id+"/"+p.rec.Link); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// bringUp makes the bridge if it is not up. s.mu is held.
-func (s *Service) bringUp() error {
-	if s.linger != nil {
-		s.linger.Stop()
-		s.linger = nil
-	}
-	if s.pool != nil {
-		return nil
-	}
-	used, err := s.host.inUse()
-	if err != nil {
-		return err
-	}
-	subnet, err := ipam.Choose(s.o.Ranges, used)
-	if err != nil {
-		return err
-	}
-	pool, err := ipam.NewPool(subnet)
-	if err != nil {
-		return err
-	}
-	for attempt := 0; ; attempt++ {
-		name, guard, err := s.host.bridgeName()
-		if err != nil {
-			return err
-		}
-		rec := netRecord{
-			Network:    bridge.Network{Bridge: name, Subnet: subnet, Gateway: pool.Gateway(), MTU: s.host.mtu(), Owner: s.host.owner},
-			Forwarding: guard,
-		}
-		err = s.o.Records.Update(func(tx *metadata.Tx) error { return networks().Put(tx, Default, rec) })
-		if err != nil {
-			return err
-		}
-		index, err := s.host.up(rec.Network, rec.Forwarding)
-		if errors.Is(err, os.ErrExist) && attempt < 8 {
-			continue // another engine was faster
-		}
-		s.net, s.pool, s.index = rec, pool, index
-		if err != nil {
-			err = errors.Join(err, s.tearDown())
-			s.pool = nil // even where not all could be taken away: it is not up
-		}
-		return err
-	}
-}
-
-// lingerIfIdle begins to wait for the next container if there is none. s.mu is
-// held.
-func (s *Service) lingerIfIdle() {
-	if s.pool == nil || len(s.ports)+len(s.going) > 0 || s.linger != nil || s.closed {
-		return
-	}
-	s.linger = time.AfterFunc(s.o.Linger, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.linger == nil || s.closed {
-			return // a container came
-		}
-		s.linger = nil
-		if err := s.tearDownIfIdle(); err != nil {
-			s.log.Error("remove network", "error", err)
-		}
-	})
-}
-
-// tearDownIfIdle removes the bridge if no container is on it. s.mu is held.
-func (s *Service) tearDownIfIdle() error {
-	if s.pool == nil || len(s.ports)+len(s.going) > 0 {
-		return nil
-	}
-	return s.tearDown()
-}
-
-// tearDown removes the bridge and what belongs to it. s.mu is held.
-func (s *Service) tearDown() error {
-	if err := s.host.down(s.net.Network, s.net.Forwarding); err != nil {
-		return err
-	}
-	err := s.o.Records.Update(func(tx *metadata.Tx) error { return networks().Delete(tx, Default) })
-	if err != nil {
-		return err
-	}
-	s.pool, s.index, s.net = nil, 0, netRecord{}
-	return nil
-}
 
 // Recover takes over what an engine before this one left. running holds the
 // containers that run, with their process: they keep what they have. What
@@ -143,88 +23,214 @@ func (s *Service) tearDown() error {
 func (s *Service) Recover(_ context.Context, running map[string]int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var up *netRecord
-	var left []portRecord
-	err := s.o.Records.View(func(tx *metadata.Tx) error {
-		n, err := networks().Get(tx, Default)
-		switch {
-		case err == nil:
-			up = &n
-		case !errdefs.Is(err, errdefs.NotFound):
-			return err
-		}
-		return endpoints().Each(tx, func(_ string, r portRecord) error {
-			left = append(left, r)
-			return nil
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("recover network: %w", err)
-	}
-	if up != nil {
-		if err := s.adopt(*up, left, running); err != nil {
-			return fmt.Errorf("recover network: %w", err)
-		}
-	}
-	if err := s.removeStrays(); err != nil {
-		return fmt.Errorf("recover network: %w", err)
+	if err := s.recover(running); err != nil {
+		return fmt.Errorf("recover networks: %w", err)
 	}
 	s.lingerIfIdle()
-	return nil
+	return s.guard()
 }
 
-// adopt takes over a network that is up, or half up. s.mu is held.
-func (s *Service) adopt(n netRecord, left []portRecord, running map[string]int) error {
-	pool, err := ipam.NewPool(n.Subnet)
+func (s *Service) recover(running map[string]int) error {
+	var left []portRecord
+	var ups []netRecord
+	had := map[string]placeRecord{}
+	err := s.o.Records.View(func(tx *metadata.Tx) error {
+		err := networks().Each(tx, func(_ string, r netRecord) error { ups = append(ups, r); return nil })
+		if err == nil {
+			err = endpoints().Each(tx, func(_ string, r portRecord) error { left = append(left, r); return nil })
+		}
+		if err == nil {
+			err = places().Each(tx, func(id string, r placeRecord) error { had[id] = r; return nil })
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	s.net, s.pool = n, pool
-	var dead []*port
-	for _, r := range left {
-		p := &port{id: r.Container, rec: r, pid: running[r.Container]}
-		pool.Take(r.Address)
-		if p.pid == 0 {
-			dead = append(dead, p)
-			continue
-		}
-		s.ports[p.id] = p
-	}
-	if len(dead) > 0 {
-		links := make([]bridge.Port, len(dead))
-		for i, p := range dead {
-			links[i] = p.rec.Port
-		}
-		if err := s.host.disconnect(links...); err != nil {
+	for _, r := range ups {
+		if n := s.nets[r.ID]; n != nil {
+			if err := n.adopt(r); err != nil {
+				return err
+			}
+		} else if err := s.forget(r); err != nil { // removed, and the engine was killed
 			return err
 		}
-		if err := s.deletePorts(dead); err != nil {
-			return err
-		}
-		for _, p := range dead {
-			pool.Put(p.rec.Address)
-		}
 	}
-	if len(s.ports) == 0 {
-		return s.tearDown()
+	dead := s.takeOver(left, had, running)
+	if err := s.removeDead(dead); err != nil {
+		return err
 	}
-	// Rules or the bridge may be missing where the engine was killed, or a
-	// firewall was flushed meanwhile.
-	s.index, err = s.host.up(n.Network, n.Forwarding)
+	if err := s.restore(); err != nil {
+		return err
+	}
+	return errors.Join(s.tearDownIdle(), s.removeStrays())
+}
+
+// adopt takes a network for up. The default one has its subnets from there, where
+// the record of its definition is lost.
+func (n *network) adopt(r netRecord) (err error) {
+	n.up = &up{rec: r}
+	if len(n.def.Subnets) > 0 {
+		return nil
+	}
+	for _, a := range r.Addresses {
+		n.def.Subnets = append(n.def.Subnets, definition.Subnet{Subnet: a.Masked(), Gateway: a.Addr()})
+	}
+	n.pools, err = poolsOf(&n.def)
 	return err
 }
 
-// removeStrays removes links with names of ours that no record tells of: those
-// of an engine whose records are lost. s.mu is held.
+func (s *Service) forget(r netRecord) error {
+	return errors.Join(bridge.TearDown(s.host.links, r.Network), s.deleteNetwork(r))
+}
+
+// takeOver makes places of records, and returns the ports of containers that do
+// not run.
+func (s *Service) takeOver(left []portRecord, had map[string]placeRecord, running map[string]int) (dead []*port) {
+	for _, r := range left {
+		n := s.nets[r.Network]
+		if n == nil || n.up == nil {
+			n = &network{def: definition.Network{ID: r.Network, Name: r.Network}, ports: map[string]*port{}}
+		}
+		o := &port{net: n, rec: r, pid: running[r.Container]}
+		if o.pid == 0 || n.up == nil {
+			dead = append(dead, o)
+			continue
+		}
+		for _, a := range r.Addresses {
+			for _, pool := range n.pools {
+				pool.Take(a.Addr())
+			}
+		}
+		if ns, err := netns.Open(o.pid); err == nil {
+			o.ns = ns // while the process is this one
+		}
+		n.ports[r.Container] = o
+		p := s.places[r.Container]
+		if p == nil {
+			p = &place{rec: had[r.Container]}
+			p.rec.Container = r.Container
+			s.places[r.Container] = p
+		}
+		p.ports = append(p.ports, o)
+	}
+	for _, p := range s.places {
+		slices.SortFunc(p.ports, func(a, b *port) int { return strings.Compare(a.rec.Interface, b.rec.Interface) })
+		for _, o := range p.ports {
+			s.announce(p, o)
+		}
+		for _, pub := range p.rec.Published {
+			// Somebody may have taken it meanwhile. The rules go first.
+			if l, err := portlock.Hold(pub.Protocol, pub.Host); err != nil {
+				s.log.Warn("hold a published port", "container", p.rec.Container, "port", pub.Host, "error", err)
+			} else {
+				p.locks = append(p.locks, l)
+			}
+		}
+	}
+	return dead
+}
+
+// removeDead removes the links of containers that ended while no engine ran.
+func (s *Service) removeDead(dead []*port) error {
+	if len(dead) == 0 {
+		return nil
+	}
+	var links []bridge.Port
+	for _, p := range dead {
+		links = append(links, p.rec.Port)
+	}
+	if err := s.host.disconnect(links...); err != nil {
+		return err
+	}
+	return s.deletePorts(dead)
+}
+
+// restore makes whole what there is of networks that are up: where the engine was
+// killed, or somebody took things away meanwhile. s.mu is held.
+func (s *Service) restore() error {
+	guard, err := s.findTable()
+	if err != nil {
+		return err
+	}
+	for _, n := range s.all() {
+		if n.up == nil {
+			continue
+		}
+		if n.def.Driver == definition.Bridge && s.table.Name == "" {
+			if err := s.claim(); err != nil {
+				return err
+			}
+			s.table.Guard4, s.table.Guard6 = s.table.Guard4 || guard.Guard4, s.table.Guard6 || guard.Guard6
+		}
+	}
+	if s.table.Name != "" {
+		if err := s.putBack(s.wanted()); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.all() {
+		if n.up == nil {
+			continue
+		}
+		if err := s.make(n); err != nil {
+			if !errors.Is(err, os.ErrExist) && n.def.Driver == definition.Bridge {
+				return err
+			}
+			s.log.Error("restore a network", "network", n.def.Name, "error", err)
+		}
+	}
+	for _, p := range s.places {
+		if err := s.allowLoopback(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findTable finds the table that the engine before this one had.
+func (s *Service) findTable() (before table, err error) {
+	there, err := s.host.rules.Tables()
+	if err != nil {
+		return before, err
+	}
+	for _, t := range there {
+		if t.Comment == s.host.comment && s.table.Name == "" {
+			s.table = table{Name: t.Name}
+			s.table.Guard4, s.table.Guard6, err = s.host.guards()
+		}
+	}
+	if err != nil {
+		return before, err
+	}
+	// By now the host forwards, so only the record knows that it did not.
+	err = s.o.Records.View(func(tx *metadata.Tx) (err error) {
+		before, err = tables().Get(tx, "table")
+		return err
+	})
+	if err != nil && !errdefs.Is(err, errdefs.NotFound) {
+		return before, err
+	}
+	s.table.Guard4, s.table.Guard6 = s.table.Guard4 || before.Guard4, s.table.Guard6 || before.Guard6
+	return before, nil
+}
+
+// removeStrays removes what carries this engine's mark and no record tells of:
+// what is left where records are lost. s.mu is held.
 func (s *Service) removeStrays() error {
 	links, err := s.host.links.Links()
 	if err != nil {
 		return err
 	}
 	var strays []bridge.Port
+	var mine []rtnl.Link
 	for _, l := range links {
-		if l.Group == s.host.owner && l.Kind == "veth" && isLinkName(l.Name) && !s.linkTaken(l.Name) {
+		switch {
+		case l.Group != s.host.owner:
+		case l.Kind == "veth" && isLinkName(l.Name) && !s.linkTaken(l.Name):
 			strays = append(strays, bridge.Port{Link: l.Name})
+		case isBridge(l) && !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil && n.up.rec.Bridge == l.Name }):
+			mine = append(mine, l)
 		}
 	}
 	if len(strays) > 0 {
@@ -232,12 +238,35 @@ func (s *Service) removeStrays() error {
 			return err
 		}
 	}
-	for _, l := range links {
-		if l.Group == s.host.owner && isBridge(l) && l.Name != s.net.Bridge {
-			if err := s.host.down(bridge.Network{Bridge: l.Name}, l.Alias == forwardingWasOff); err != nil {
-				return err
-			}
+	t := s.table
+	for _, l := range mine {
+		t.Guard4 = t.Guard4 || strings.Contains(l.Alias, wasOff4)
+		t.Guard6 = t.Guard6 || strings.Contains(l.Alias, wasOff6)
+		if err := bridge.TearDown(s.host.links, bridge.Network{Bridge: l.Name}); err != nil {
+			return err
 		}
 	}
-	return nil
+	if len(mine) > 0 {
+		if err := s.host.stopForwarding(t); err != nil {
+			return err
+		}
+	}
+	return s.removeTables()
+}
+
+// removeTables removes tables of this engine that it does not use.
+func (s *Service) removeTables() error {
+	tables, err := s.host.rules.Tables()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if t.Comment == s.host.comment && t.Name != s.table.Name {
+			err = errors.Join(err, s.host.rules.Delete(t))
+		}
+	}
+	if s.table.Name != "" && !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil }) {
+		err = errors.Join(err, s.unclaim())
+	}
+	return err
 }

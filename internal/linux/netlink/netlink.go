@@ -159,9 +159,15 @@ func (c *Conn) send(b []byte) error {
 	if c.fd < 0 {
 		return os.ErrClosed
 	}
-	for {
+	for grown := false; ; {
 		err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-		if !errors.Is(err, unix.EINTR) {
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EMSGSIZE) && !grown:
+			// A large transaction is one message to the socket.
+			_ = unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(b))
+			grown = true
+		default:
 			return err
 		}
 	}

@@ -1,81 +1,216 @@
-// Package nft puts tables of packet filter rules into the kernel (nftables).
+// Package nft puts tables of packet filter rules into the kernel (nftables),
+// changes single elements of their sets, and compares what is there with what
+// should be.
 //
-// A Table is a plain value: sets of keys, and chains of rules that are made of
-// the kernel's expressions. Conn.Replace puts it in place of the one of that
-// name in one transaction: no packet ever meets half of a table. Other tables
-// are not touched, and no program is run.
+// A Table is a plain value: sets and maps of keys, and chains of rules that are
+// made of the kernel's expressions. Table.Text writes it as nft would print
+// it. Conn.Replace puts it in place of the one of that name in one transaction:
+// no packet ever meets half of a table. Conn.Edit adds and removes elements, as
+// many as are given in one transaction, at a cost that does not depend on how
+// many there are already. Other tables are not touched, and no program is run.
 //
 // It knows the expressions that Lade's networks need and no more.
 package nft
 
 import (
-	"encoding/binary"
-	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"lade/internal/linux/netlink"
 )
 
-// Table is a table of family inet: for IPv4 and IPv6.
-type Table struct {
-	Name   string
-	Sets   []Set
-	Chains []Chain
+// Family says which packets a table sees.
+type Family uint8
+
+// The families.
+const (
+	Inet   Family = unix.NFPROTO_INET   // IPv4 and IPv6
+	Bridge Family = unix.NFPROTO_BRIDGE // what bridges forward
+)
+
+func (f Family) String() string {
+	if f == Bridge {
+		return "bridge"
+	}
+	return "inet"
 }
 
-// Set is a set of keys of one type, which rules look up.
+// Table is a table of rules.
+type Table struct {
+	Family Family
+	Name   string
+	// Comment says whose it is; at most 120 bytes.
+	Comment string
+	Sets    []Set
+	Chains  []Chain
+}
+
+// Set is a set of keys, which rules look up; or a map, from keys to values.
+// Keys and values may be made of several parts.
 type Set struct {
 	Name     string
-	Type     KeyType
+	Key      []Type
+	Value    []Type // none: it is no map
+	Interval bool   // keys are networks
 	Elements []Element
 }
 
-// KeyType is the type of a set's keys.
-type KeyType uint8
+// Type is the type of a key, a value, or a part of one.
+type Type uint8
 
-// The types of keys.
+// The types. Their numbers are those by which nft prints them; the kernel
+// keeps them without a look.
 const (
-	Interface  KeyType = iota // a name
-	Interfaces                // two names: the one in, the one out
-	Networks                  // ranges of IPv4 addresses
+	IPv4Addr    Type = 7
+	IPv6Addr    Type = 8
+	EtherAddr   Type = 9
+	InetProto   Type = 12
+	InetService Type = 13
+	IfName      Type = 41
 )
 
-// shape returns the type's number for nft, which prints keys by it, the bytes
-// of a key, and the flags of a set of it.
-func (k KeyType) shape() (id, size, flags uint32) {
-	const address, name = 7, 41 // of nft's; the kernel keeps them without a look
-	switch k {
-	case Interfaces:
-		return name<<6 | name, 2 * unix.IFNAMSIZ, 0
-	case Networks:
-		return address, 4, unix.NFT_SET_INTERVAL
-	case Interface:
+// size returns how many bytes a value of the type has.
+func (t Type) size() int {
+	switch t {
+	case IPv4Addr:
+		return 4
+	case EtherAddr:
+		return 6
+	case InetProto:
+		return 1
+	case InetService:
+		return 2
+	case IPv6Addr, IfName:
 	}
-	return name, unix.IFNAMSIZ, 0
+	return 16
 }
 
-// Element is a key in a set, or one end of a range.
+func (t Type) String() string {
+	switch t {
+	case IPv4Addr:
+		return "ipv4_addr"
+	case IPv6Addr:
+		return "ipv6_addr"
+	case EtherAddr:
+		return "ether_addr"
+	case InetProto:
+		return "inet_proto"
+	case InetService:
+		return "inet_service"
+	case IfName:
+	}
+	return "ifname"
+}
+
+// padded is how many bytes a part takes among others: whole registers.
+func padded(n int) int { return (n + 3) &^ 3 }
+
+// lengthOf returns the bytes of what is made of parts, and nft's number for it.
+func lengthOf(parts []Type) (size int, id uint32) {
+	if len(parts) == 1 {
+		return parts[0].size(), uint32(parts[0])
+	}
+	for _, t := range parts {
+		size += padded(t.size())
+		id = id<<6 | uint32(t)
+	}
+	return size, id
+}
+
+// Part is a value of one type.
+type Part struct {
+	kind Type
+	raw  []byte
+	text string
+}
+
+// Interface returns the name of an interface.
+func Interface(name string) Part { return Part{IfName, ifname(name), strconv.Quote(name)} }
+
+// Address returns an IP address.
+func Address(a netip.Addr) Part {
+	if a = a.Unmap(); a.Is4() {
+		return Part{IPv4Addr, a.AsSlice(), a.String()}
+	}
+	return Part{IPv6Addr, a.AsSlice(), a.String()}
+}
+
+// Hardware returns a link's address.
+func Hardware(a net.HardwareAddr) Part { return Part{EtherAddr, slices.Clone(a), a.String()} }
+
+// Protocol returns tcp, udp or sctp; others have their number.
+func Protocol(number uint8) Part {
+	text := strconv.Itoa(int(number))
+	switch number {
+	case unix.IPPROTO_TCP:
+		text = "tcp"
+	case unix.IPPROTO_UDP:
+		text = "udp"
+	case unix.IPPROTO_SCTP:
+		text = "sctp"
+	}
+	return Part{InetProto, []byte{number}, text}
+}
+
+// Port returns the number of a port.
+func Port(n uint16) Part {
+	return Part{InetService, []byte{byte(n >> 8), byte(n)}, strconv.Itoa(int(n))}
+}
+
+// Element is a key in a set, or a key and its value in a map.
 type Element struct {
-	key []byte
-	end bool
+	key, value []byte
+	upto       []byte // where the key is a network: the first address behind it; empty where there is none
+	text       string
 }
 
-// InterfaceElement returns the name of an interface as a key.
-func InterfaceElement(name string) Element { return Element{key: ifname(name)} }
-
-// InterfacesElement returns the names of two interfaces as a key.
-func InterfacesElement(in, out string) Element {
-	return Element{key: append(ifname(in), ifname(out)...)}
+// Key returns an element of a set.
+func Key(parts ...Part) Element {
+	raw, text := join(parts)
+	return Element{key: raw, text: text}
 }
 
-// NetworkElements returns an IPv4 network as the two ends of a range.
-func NetworkElements(p netip.Prefix) []Element {
-	first := p.Masked().Addr().As4()
-	next := binary.BigEndian.Uint32(first[:]) + 1<<(32-p.Bits())
-	return []Element{{key: first[:]}, {key: binary.BigEndian.AppendUint32(nil, next), end: true}}
+// To returns the element with a value.
+func (e Element) To(parts ...Part) Element {
+	var text string
+	e.value, text = join(parts)
+	e.text += " : " + text
+	return e
+}
+
+// Network returns the addresses of a network as an element of an interval set.
+func Network(p netip.Prefix) Element {
+	p = p.Masked()
+	last := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(last)*8; i++ {
+		last[i/8] |= 1 << (7 - i%8)
+	}
+	end, _ := netip.AddrFromSlice(last)
+	e := Element{key: p.Addr().AsSlice(), text: p.String()}
+	if next := end.Next(); next.IsValid() {
+		e.upto = next.AsSlice()
+	}
+	return e
+}
+
+// String returns the element as nft prints it.
+func (e Element) String() string { return e.text }
+
+func join(parts []Part) (raw []byte, text string) {
+	if len(parts) == 1 {
+		return parts[0].raw, parts[0].text
+	}
+	var words []string
+	for _, p := range parts {
+		raw = append(raw, p.raw...)
+		raw = append(raw, make([]byte, padded(len(p.raw))-len(p.raw))...)
+		words = append(words, p.text)
+	}
+	return raw, strings.Join(words, " . ")
 }
 
 // Chain is a list of rules at a hook of the kernel.
@@ -83,7 +218,7 @@ type Chain struct {
 	Name     string
 	Type     string // "filter" or "nat"
 	Hook     Hook
-	Priority int32
+	Priority Priority
 	Rules    []Rule
 }
 
@@ -92,277 +227,106 @@ type Hook uint32
 
 // The hooks.
 const (
+	Prerouting  Hook = unix.NF_INET_PRE_ROUTING
+	Input       Hook = unix.NF_INET_LOCAL_IN
 	Forward     Hook = unix.NF_INET_FORWARD
+	Output      Hook = unix.NF_INET_LOCAL_OUT
 	Postrouting Hook = unix.NF_INET_POST_ROUTING
 )
 
-// Rule is what is done with the packets that all its expressions match.
+func (h Hook) String() string {
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h]
+}
+
+// Priority is where a chain stands among others at its hook.
+type Priority struct {
+	number int32
+	name   string
+}
+
+// Raw is before connections are known, Dstnat where addresses are changed on
+// the way in, Filter after that, and Srcnat at the way out. On bridges there
+// is only OnBridge.
+func Raw() Priority      { return Priority{-300, "raw"} }
+func Dstnat() Priority   { return Priority{-100, "dstnat"} } //nolint:revive // one comment says what the five are
+func Localnat() Priority { return Priority{-100, "-100"} }   //nolint:revive // see above
+func Filter() Priority   { return Priority{0, "filter"} }    //nolint:revive // see above
+func Srcnat() Priority   { return Priority{100, "srcnat"} }  //nolint:revive // see above
+func OnBridge() Priority { return Priority{-200, "filter"} } //nolint:revive // see above
+
+// Rule is what is done with the packets that all its statements match.
 type Rule struct {
 	Comment string // at most 127 bytes
-	Exprs   []Expr
+	Stmts   []Stmt
 }
 
-// Expr is an expression of the kernel's. The functions below return what the
-// words say, one expression or several; slices.Concat makes a rule of them.
-type Expr struct {
-	name string
-	data func(w *netlink.Writer)
-}
-
-// The registers that expressions share. Each holds 16 bytes.
-const (
-	first  = unix.NFT_REG_1
-	second = unix.NFT_REG_2
-)
-
-// InName loads the name of the interface that a packet came in by.
-func InName() []Expr { return []Expr{meta(unix.NFT_META_IIFNAME, first)} }
-
-// OutName loads the name of the interface that a packet leaves by.
-func OutName() []Expr { return []Expr{meta(unix.NFT_META_OIFNAME, first)} }
-
-// OutNameToo loads it behind what is loaded, for a key of Interfaces.
-func OutNameToo() []Expr { return []Expr{meta(unix.NFT_META_OIFNAME, second)} }
-
-func meta(key, to uint32) Expr {
-	return Expr{"meta", func(w *netlink.Writer) {
-		w.Big32(unix.NFTA_META_KEY, key)
-		w.Big32(unix.NFTA_META_DREG, to)
-	}}
-}
-
-// IPv4 lets only IPv4 packets pass.
-func IPv4() []Expr {
-	return []Expr{meta(unix.NFT_META_NFPROTO, first), compare(unix.NFT_CMP_EQ, []byte{unix.NFPROTO_IPV4})}
-}
-
-// NamedOtherThan lets only packets pass for which the interface whose name is
-// loaded has a name that does not begin with prefix.
-func NamedOtherThan(prefix string) []Expr {
-	return []Expr{compare(unix.NFT_CMP_NEQ, []byte(prefix))}
-}
-
-func compare(op uint32, value []byte) Expr {
-	return Expr{"cmp", func(w *netlink.Writer) {
-		w.Big32(unix.NFTA_CMP_SREG, first)
-		w.Big32(unix.NFTA_CMP_OP, op)
-		w.Nest(unix.NFTA_CMP_DATA, func() { w.Put(unix.NFTA_DATA_VALUE, value) })
-	}}
-}
-
-// IPv4Source loads the address that an IPv4 packet is from.
-func IPv4Source() []Expr {
-	return []Expr{{"payload", func(w *netlink.Writer) {
-		w.Big32(unix.NFTA_PAYLOAD_DREG, first)
-		w.Big32(unix.NFTA_PAYLOAD_BASE, unix.NFT_PAYLOAD_NETWORK_HEADER)
-		w.Big32(unix.NFTA_PAYLOAD_OFFSET, 12)
-		w.Big32(unix.NFTA_PAYLOAD_LEN, 4)
-	}}}
-}
-
-// In lets only packets pass for which a set holds what is loaded.
-func In(set string) []Expr { return lookup(set, 0) }
-
-// NotIn lets only packets pass for which a set does not hold what is loaded.
-func NotIn(set string) []Expr { return lookup(set, unix.NFT_LOOKUP_F_INV) }
-
-func lookup(set string, flags uint32) []Expr {
-	return []Expr{{"lookup", func(w *netlink.Writer) {
-		w.String(unix.NFTA_LOOKUP_SET, set)
-		w.Big32(unix.NFTA_LOOKUP_SREG, first)
-		w.Big32(unix.NFTA_LOOKUP_FLAGS, flags)
-	}}}
-}
-
-// Established lets only packets pass that belong to a connection that was let
-// pass before, or that are errors about one.
-func Established() []Expr {
-	const established, related = 1 << 1, 1 << 2 // NF_CT_STATE_BIT
-	mask := binary.NativeEndian.AppendUint32(nil, established|related)
-	zero := make([]byte, 4)
-	return []Expr{
-		{"ct", func(w *netlink.Writer) {
-			w.Big32(unix.NFTA_CT_KEY, unix.NFT_CT_STATE)
-			w.Big32(unix.NFTA_CT_DREG, first)
-		}},
-		{"bitwise", func(w *netlink.Writer) {
-			w.Big32(unix.NFTA_BITWISE_SREG, first)
-			w.Big32(unix.NFTA_BITWISE_DREG, first)
-			w.Big32(unix.NFTA_BITWISE_LEN, 4)
-			w.Nest(unix.NFTA_BITWISE_MASK, func() { w.Put(unix.NFTA_DATA_VALUE, mask) })
-			w.Nest(unix.NFTA_BITWISE_XOR, func() { w.Put(unix.NFTA_DATA_VALUE, zero) })
-		}},
-		compare(unix.NFT_CMP_NEQ, zero),
+// Text returns the table as nft prints it, but for line breaks within elements.
+func (t Table) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table %s %s {\n", t.Family, t.Name)
+	if t.Comment != "" {
+		fmt.Fprintf(&b, "\tcomment %q\n", t.Comment)
 	}
-}
-
-// The verdicts.
-const drop, accept = 0, 1
-
-// Accept lets a packet pass this table. Others have their say all the same.
-func Accept() []Expr { return verdict(accept) }
-
-// Drop drops a packet.
-func Drop() []Expr { return verdict(drop) }
-
-func verdict(code uint32) []Expr {
-	return []Expr{{"immediate", func(w *netlink.Writer) {
-		w.Big32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
-		w.Nest(unix.NFTA_IMMEDIATE_DATA, func() {
-			w.Nest(unix.NFTA_DATA_VERDICT, func() { w.Big32(unix.NFTA_VERDICT_CODE, code) })
-		})
-	}}}
-}
-
-// Masquerade gives a packet, and all of its connection, the address of the
-// interface that it leaves by.
-func Masquerade() []Expr { return []Expr{{"masq", func(*netlink.Writer) {}}} }
-
-// Conn is a socket in one network namespace.
-type Conn struct {
-	nl *netlink.Conn
-}
-
-// Dial opens a socket in the network namespace of the calling thread.
-func Dial() (*Conn, error) {
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return nil, err
-	}
-	return &Conn{nl}, nil
-}
-
-// Close closes the socket.
-func (c *Conn) Close() error { return c.nl.Close() }
-
-// Replace puts t in place of the table of its name, if there is one.
-func (c *Conn) Replace(t Table) error {
-	// Making what is there already is no error; removing what is not there
-	// would be.
-	ms := []netlink.Message{tableMessage(unix.NFT_MSG_NEWTABLE, t.Name), tableMessage(unix.NFT_MSG_DELTABLE, t.Name), tableMessage(unix.NFT_MSG_NEWTABLE, t.Name)}
 	for i, s := range t.Sets {
-		ms = append(ms, setMessage(t.Name, s, uint32(i+1)))
-		if len(s.Elements) > 0 {
-			ms = append(ms, elementsMessage(t.Name, s))
+		if i > 0 {
+			b.WriteByte('\n')
 		}
+		s.write(&b)
 	}
-	for _, ch := range t.Chains {
-		ms = append(ms, chainMessage(t.Name, ch))
+	for i, ch := range t.Chains {
+		if i+len(t.Sets) > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "\tchain %s {\n\t\ttype %s hook %s priority %s; policy accept;\n", ch.Name, ch.Type, ch.Hook, ch.Priority.name)
 		for _, r := range ch.Rules {
-			ms = append(ms, ruleMessage(t.Name, ch.Name, r))
+			fmt.Fprintf(&b, "\t\t%s\n", r)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// String returns the rule as nft prints it.
+func (r Rule) String() string {
+	var words []string
+	for _, s := range r.Stmts {
+		if s.text != "" {
+			words = append(words, s.text)
 		}
 	}
-	if err := c.transaction(ms); err != nil {
-		return fmt.Errorf("replace table %s: %w", t.Name, err)
+	if r.Comment != "" {
+		words = append(words, fmt.Sprintf("comment %q", r.Comment))
 	}
-	return nil
+	return strings.Join(words, " ")
 }
 
-// Delete removes a table. One that is not there is no error.
-func (c *Conn) Delete(table string) error {
-	err := c.transaction([]netlink.Message{tableMessage(unix.NFT_MSG_DELTABLE, table)})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return err
+func (s Set) write(b *strings.Builder) {
+	kind, typ := "set", typeText(s.Key)
+	if len(s.Value) > 0 {
+		kind, typ = "map", typ+" : "+typeText(s.Value)
 	}
-	return nil
-}
-
-// transaction carries out messages: all of them or none.
-func (c *Conn) transaction(ms []netlink.Message) error {
-	batch := make([]netlink.Message, 0, len(ms)+2)
-	batch = append(batch, bracket(unix.NFNL_MSG_BATCH_BEGIN))
-	for _, m := range ms {
-		m.Flags |= unix.NLM_F_ACK
-		batch = append(batch, m)
+	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", kind, s.Name, typ)
+	if s.Interval {
+		b.WriteString("\t\tflags interval\n")
 	}
-	return c.nl.Do(append(batch, bracket(unix.NFNL_MSG_BATCH_END))...)
-}
-
-func bracket(kind uint16) netlink.Message {
-	return netlink.Message{Type: kind, Data: []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}, What: "transaction"}
-}
-
-func tableMessage(kind uint16, name string) netlink.Message {
-	var flags uint16
-	what := "remove table"
-	if kind == unix.NFT_MSG_NEWTABLE {
-		flags, what = unix.NLM_F_CREATE, "add table"
-	}
-	return message(kind, flags, what+" "+name, func(w *netlink.Writer) { w.String(unix.NFTA_TABLE_NAME, name) })
-}
-
-func setMessage(table string, s Set, number uint32) netlink.Message {
-	return message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, "add set "+s.Name, func(w *netlink.Writer) {
-		w.String(unix.NFTA_SET_TABLE, table)
-		w.String(unix.NFTA_SET_NAME, s.Name)
-		id, size, flags := s.Type.shape()
-		w.Big32(unix.NFTA_SET_FLAGS, flags)
-		w.Big32(unix.NFTA_SET_KEY_TYPE, id)
-		w.Big32(unix.NFTA_SET_KEY_LEN, size)
-		w.Big32(unix.NFTA_SET_ID, number)
-		if s.Type == Interface {
-			// nft prints a name the wrong way round unless told that it is in
-			// the machine's order: type 0, length, 1 for that order.
-			w.Put(unix.NFTA_SET_USERDATA, binary.NativeEndian.AppendUint32([]byte{0, 4}, 1))
+	if len(s.Elements) > 0 {
+		var texts []string
+		for _, e := range s.Elements {
+			texts = append(texts, e.text)
 		}
-	})
+		slices.Sort(texts)
+		fmt.Fprintf(b, "\t\telements = { %s }\n", strings.Join(texts, ",\n\t\t\t     "))
+	}
+	b.WriteString("\t}\n")
 }
 
-func elementsMessage(table string, s Set) netlink.Message {
-	return message(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, "add elements to set "+s.Name, func(w *netlink.Writer) {
-		w.String(unix.NFTA_SET_ELEM_LIST_TABLE, table)
-		w.String(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-		w.Nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() {
-			for _, e := range s.Elements {
-				w.Nest(unix.NFTA_LIST_ELEM, func() {
-					if e.end {
-						w.Big32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
-					}
-					w.Nest(unix.NFTA_SET_ELEM_KEY, func() { w.Put(unix.NFTA_DATA_VALUE, e.key) })
-				})
-			}
-		})
-	})
-}
-
-func chainMessage(table string, ch Chain) netlink.Message {
-	return message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, "add chain "+ch.Name, func(w *netlink.Writer) {
-		w.String(unix.NFTA_CHAIN_TABLE, table)
-		w.String(unix.NFTA_CHAIN_NAME, ch.Name)
-		w.Nest(unix.NFTA_CHAIN_HOOK, func() {
-			w.Big32(unix.NFTA_HOOK_HOOKNUM, uint32(ch.Hook))
-			w.Big32(unix.NFTA_HOOK_PRIORITY, uint32(ch.Priority))
-		})
-		w.Big32(unix.NFTA_CHAIN_POLICY, accept)
-		w.String(unix.NFTA_CHAIN_TYPE, ch.Type)
-	})
-}
-
-func ruleMessage(table, chain string, r Rule) netlink.Message {
-	return message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add rule to chain "+chain, func(w *netlink.Writer) {
-		w.String(unix.NFTA_RULE_TABLE, table)
-		w.String(unix.NFTA_RULE_CHAIN, chain)
-		w.Nest(unix.NFTA_RULE_EXPRESSIONS, func() {
-			for _, e := range r.Exprs {
-				w.Nest(unix.NFTA_LIST_ELEM, func() {
-					w.String(unix.NFTA_EXPR_NAME, e.name)
-					w.Nest(unix.NFTA_EXPR_DATA, func() { e.data(w) })
-				})
-			}
-		})
-		if r.Comment != "" {
-			// nft's own form: type 0, length, text with a zero.
-			data := append([]byte{0, byte(len(r.Comment) + 1)}, r.Comment...)
-			w.Put(unix.NFTA_RULE_USERDATA, append(data, 0))
-		}
-	})
-}
-
-func message(kind, flags uint16, what string, fn func(*netlink.Writer)) netlink.Message {
-	var w netlink.Writer
-	w.Raw(unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0)
-	fn(&w)
-	return netlink.Message{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, Flags: flags, Data: w.Bytes(), What: what}
+func typeText(parts []Type) string {
+	var words []string
+	for _, t := range parts {
+		words = append(words, t.String())
+	}
+	return strings.Join(words, " . ")
 }
 
 func ifname(name string) []byte {

@@ -2,8 +2,8 @@
 // (rtnetlink).
 //
 // A change is a value; Conn.Do carries out several in one system call. It
-// knows what Lade's networks need: bridges, veth pairs, IPv4 addresses and
-// routes.
+// knows what Lade's networks need: bridges, veth pairs, links that share another
+// one, addresses and routes. A Monitor tells what others change.
 package rtnl
 
 import (
@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -176,26 +175,6 @@ func DelGroup(group uint32) Change {
 	return change(unix.RTM_DELLINK, 0, w, "remove links of group %d", group)
 }
 
-// AddAddr gives a link an address and the network around it.
-func AddAddr(index int, p netip.Prefix) Change {
-	var w netlink.Writer
-	w.Raw(unix.AF_INET, byte(p.Bits()), 0, unix.RT_SCOPE_UNIVERSE)
-	w.Raw(binary.NativeEndian.AppendUint32(nil, uint32(index))...)
-	w.Put(unix.IFA_LOCAL, p.Addr().AsSlice())
-	w.Put(unix.IFA_ADDRESS, p.Addr().AsSlice())
-	w.Put(unix.IFA_BROADCAST, broadcast(p))
-	return change(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, w, "add address %s", p)
-}
-
-// AddDefaultRoute sends what has no better route to a gateway.
-func AddDefaultRoute(index int, gateway netip.Addr) Change {
-	var w netlink.Writer
-	w.Raw(unix.AF_INET, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0)
-	w.Put(unix.RTA_GATEWAY, gateway.AsSlice())
-	w.Uint32(unix.RTA_OIF, uint32(index))
-	return change(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, w, "add route by %s", gateway)
-}
-
 // LinkByName returns a link. The error wraps unix.ENODEV if there is none.
 func (c *Conn) LinkByName(name string) (Link, error) {
 	var w netlink.Writer
@@ -218,27 +197,6 @@ func (c *Conn) Links() ([]Link, error) {
 		l, err := parseLink(m.Data)
 		out = append(out, l)
 		return err
-	})
-	return out, err
-}
-
-// Route is an IPv4 route.
-type Route struct {
-	Dst  netip.Prefix // 0.0.0.0/0 for the default route
-	Link int          // index of the link it leads to, or 0
-}
-
-// Routes returns the IPv4 routes of all tables, without those of the kernel to
-// its own addresses.
-func (c *Conn) Routes() ([]Route, error) {
-	var w netlink.Writer
-	w.Raw(unix.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-	var out []Route
-	err := c.nl.Ask(change(unix.RTM_GETROUTE, unix.NLM_F_DUMP, w, "list routes").m, func(m netlink.Message) error {
-		if r, ok := parseRoute(m.Data); ok {
-			out = append(out, r)
-		}
-		return nil
 	})
 	return out, err
 }
@@ -278,26 +236,6 @@ func parseLink(b []byte) (Link, error) {
 	return l, nil
 }
 
-func parseRoute(b []byte) (Route, bool) {
-	if len(b) < unix.SizeofRtMsg || b[0] != unix.AF_INET || b[7] != unix.RTN_UNICAST {
-		return Route{}, false
-	}
-	dst := netip.IPv4Unspecified()
-	var r Route
-	for kind, v := range netlink.Attributes(b[unix.SizeofRtMsg:]) {
-		switch {
-		case kind == unix.RTA_DST:
-			if a, ok := netip.AddrFromSlice(v); ok {
-				dst = a
-			}
-		case kind == unix.RTA_OIF && len(v) == 4:
-			r.Link = int(binary.NativeEndian.Uint32(v))
-		}
-	}
-	r.Dst = netip.PrefixFrom(dst, int(b[1]))
-	return r, r.Dst.IsValid()
-}
-
 func change(kind, flags uint16, w netlink.Writer, what string, args ...any) Change {
 	return Change{netlink.Message{Type: kind, Flags: flags, Data: w.Bytes(), What: fmt.Sprintf(what, args...)}}
 }
@@ -308,13 +246,4 @@ func linkHeader(index int, flags, mask uint32) []byte {
 	b = binary.NativeEndian.AppendUint32(b, uint32(index))
 	b = binary.NativeEndian.AppendUint32(b, flags)
 	return binary.NativeEndian.AppendUint32(b, mask)
-}
-
-// broadcast returns the last address of a network.
-func broadcast(p netip.Prefix) []byte {
-	a := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		a[i/8] |= 1 << (7 - i%8)
-	}
-	return a[:]
 }

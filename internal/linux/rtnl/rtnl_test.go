@@ -49,8 +49,13 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte{2, 255, 0, 0, 254, 3, 0, 1, 0, 0, 0, 0, 20, 0, 1, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = parseLink(b)
-		if r, ok := parseRoute(b); ok && !r.Dst.IsValid() {
-			t.Errorf("%v", r)
+		for _, family := range []byte{2, 10} {
+			if r, ok := parseRoute(b, family); ok && !r.Dst.IsValid() {
+				t.Errorf("%v", r)
+			}
+		}
+		if a, ok := parseAddr(b); ok && !a.Prefix.IsValid() {
+			t.Errorf("%v", a)
 		}
 	})
 }

@@ -1,34 +1,28 @@
 package bridge
 
 import (
-	"bytes"
 	"errors"
-	"flag"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"lade/internal/linux/netns"
 	"lade/internal/linux/nft"
 	"lade/internal/linux/rtnl"
+	"lade/internal/network/rules"
 	"lade/test/kerneltest"
 )
-
-var update = flag.Bool("update", false, "write golden files")
 
 func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{Net: true}) }
 
 var testNet = Network{
-	Bridge: "lade0", Subnet: netip.MustParsePrefix("10.76.0.0/22"), Gateway: netip.MustParseAddr("10.76.0.1"), MTU: 1400, Owner: 42,
+	Bridge: "lade0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.76.0.1/22")}, MTU: 1400, Owner: 42,
 }
 
 // newNS makes a network namespace that lasts until the test ends.
@@ -96,12 +90,13 @@ func setUp(tb testing.TB, c *rtnl.Conn, guard bool) (index int) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := n.Delete(Table(testNet)); err != nil {
+		if err := n.Delete(rules.Tables("lade", "", rules.Wanted{})...); err != nil {
 			tb.Error(err)
 		}
 		_ = n.Close()
 	})
-	if err := n.Replace(Rules([]Network{testNet}, guard)); err != nil {
+	w := rules.Wanted{Networks: []rules.Network{{Bridge: "lade0", Subnets: []netip.Prefix{netip.MustParsePrefix("10.76.0.0/22")}}}, Guard4: guard}
+	if err := n.Replace(rules.Tables("lade", "", w)...); err != nil {
 		tb.Fatal(err)
 	}
 	if err := SetSysctl("ipv4/ip_forward", "1"); err != nil {
@@ -110,11 +105,20 @@ func setUp(tb testing.TB, c *rtnl.Conn, guard bool) (index int) {
 	return index
 }
 
+// portAt is a port of the test network.
+func portAt(link, addr string) Port {
+	a := netip.MustParseAddr(addr)
+	return Port{
+		Link: link, Interface: "eth0", MAC: MAC(a), Addresses: []netip.Prefix{netip.PrefixFrom(a, 22)},
+		Gateways: []netip.Addr{netip.MustParseAddr("10.76.0.1")},
+	}
+}
+
 // connect puts a new namespace on the test network.
 func connect(tb testing.TB, c *rtnl.Conn, index int, link, addr string) *os.File {
 	tb.Helper()
 	ns := newNS(tb)
-	p := Port{Link: link, Address: netip.MustParseAddr(addr)}
+	p := portAt(link, addr)
 	if err := Connect(c, testNet, index, p, ns); err != nil {
 		tb.Fatal(err)
 	}
@@ -235,7 +239,7 @@ func TestTraffic(t *testing.T) {
 			if ns == other {
 				gw = "203.0.113.1"
 			}
-			return c.Do(rtnl.AddDefaultRoute(l.Index, netip.MustParseAddr(gw)))
+			return c.Do(rtnl.SetDefaultRoute(l.Index, netip.MustParseAddr(gw), false))
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -268,7 +272,7 @@ func TestTraffic(t *testing.T) {
 			links, err := net.Interfaces()
 			for _, l := range links {
 				addrs, _ := l.Addrs()
-				if l.Name == Interface && (len(addrs) != 1 || l.MTU != 1400) {
+				if l.Name == "eth0" && (len(addrs) != 1 || l.MTU != 1400) {
 					t.Errorf("%s has %v, mtu %d; want one IPv4 address, mtu 1400", l.Name, addrs, l.MTU)
 				}
 			}
@@ -317,7 +321,7 @@ func TestWithoutGuard(t *testing.T) {
 			}
 			defer c.Close()
 			l, _ := c.LinkByName("up0")
-			return c.Do(rtnl.AddDefaultRoute(l.Index, netip.MustParseAddr(gw)))
+			return c.Do(rtnl.SetDefaultRoute(l.Index, netip.MustParseAddr(gw), false))
 		})
 	}
 	if got, err := ask(out, "203.0.113.2", enough); got != "198.51.100.2" {
@@ -335,7 +339,7 @@ func TestAgain(t *testing.T) {
 	}
 	// A bridge that was made, and no more.
 	half := testNet
-	half.Bridge, half.Gateway = "lade9", netip.MustParseAddr("10.99.0.1")
+	half.Bridge, half.Addresses = "lade9", []netip.Prefix{netip.MustParsePrefix("10.99.0.1/22")}
 	if err := c.Do(rtnl.AddBridge(rtnl.Bridge{Name: half.Bridge, Group: half.Owner})); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +355,7 @@ func TestAgain(t *testing.T) {
 		}
 	}
 	ns := newNS(t)
-	p := Port{Link: "lade00000003", Address: netip.MustParseAddr("10.76.0.4")}
+	p := portAt("lade00000003", "10.76.0.4")
 	if err := Connect(c, testNet, index, p, ns); err != nil {
 		t.Fatal(err)
 	}
@@ -385,55 +389,10 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestRules compares the table, as nft prints it, with the golden file.
-func TestRules(t *testing.T) {
-	if _, err := exec.LookPath("nft"); err != nil {
-		t.Skip("nft is not installed")
-	}
-	kerneltest.Root(t)
-	n, err := nft.Dial()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	for range 2 { // in place of what is there
-		second := Network{Bridge: "lade1", Subnet: netip.MustParsePrefix("10.76.4.0/22")}
-		if err := n.Replace(Rules([]Network{testNet, second}, true)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := exec.CommandContext(t.Context(), "nft", "list", "ruleset").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, got)
-	}
-	golden := filepath.Join("testdata", "rules.nft")
-	if *update {
-		if err := os.WriteFile(golden, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Error(diff)
-	}
-	for range 2 {
-		if err := n.Delete(Table(testNet)); err != nil {
-			t.Error(err)
-		}
-	}
-	left, _ := exec.CommandContext(t.Context(), "nft", "list", "ruleset").CombinedOutput()
-	if len(bytes.TrimSpace(left)) > 0 {
-		t.Errorf("left behind: %s", left)
-	}
-}
-
 func BenchmarkConnect(b *testing.B) {
 	c := dial(b)
 	index := setUp(b, c, false)
-	p := Port{Link: "lade00000001", Address: netip.MustParseAddr("10.76.0.2")}
+	p := portAt("lade00000001", "10.76.0.2")
 	var connect, disconnect time.Duration
 	for b.Loop() {
 		ns := newNS(b)

@@ -10,7 +10,7 @@ import (
 
 func pool(t *testing.T, subnet string) *Pool {
 	t.Helper()
-	p, err := NewPool(netip.MustParsePrefix(subnet))
+	p, err := NewPool(Config{Subnet: netip.MustParsePrefix(subnet)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -18,7 +18,7 @@ func pool(t *testing.T, subnet string) *Pool {
 }
 
 func TestPool(t *testing.T) {
-	p := pool(t, "10.0.0.9/29")
+	p := pool(t, "10.0.0.8/29")
 	if p.Subnet().String() != "10.0.0.8/29" || p.Gateway().String() != "10.0.0.9" {
 		t.Fatal(p.Subnet(), p.Gateway())
 	}
@@ -53,18 +53,19 @@ func TestPool(t *testing.T) {
 
 func TestSubnetsOfPools(t *testing.T) {
 	for subnet, want := range map[string]bool{
-		"10.0.0.0/16": true, "10.0.0.0/30": true, "10.0.0.0/15": false, "10.0.0.0/31": false, "fd00::/120": false,
+		"10.0.0.0/16": true, "10.0.0.0/30": true, "10.0.0.0/8": true, "0.0.0.0/7": false, "10.0.0.0/31": false, "10.0.0.9/24": false,
+		"fd00::/120": true, "fd00::/64": true, "fd00::/127": false, "fd00::/8": false,
 	} {
-		if _, err := NewPool(netip.MustParsePrefix(subnet)); (err == nil) != want {
+		if _, err := NewPool(Config{Subnet: netip.MustParsePrefix(subnet)}); (err == nil) != want {
 			t.Errorf("%s: %v", subnet, err)
 		}
 	}
-	if _, err := NewPool(netip.Prefix{}); err == nil {
+	if _, err := NewPool(Config{}); err == nil {
 		t.Error("no subnet: want an error")
 	}
 }
 
-// TestPoolRandom checks the bitmap against a map, in pools of all sizes.
+// TestPoolRandom takes and gives back in pools of all sizes.
 func TestPoolRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for bits := 16; bits <= 30; bits++ {
@@ -122,4 +123,76 @@ func TestChoose(t *testing.T) {
 			t.Errorf("range %v", r)
 		}
 	}
+}
+
+func TestPoolOfParts(t *testing.T) {
+	c := Config{
+		Subnet: netip.MustParsePrefix("10.5.0.0/16"), Range: netip.MustParsePrefix("10.5.9.0/30"), Gateway: netip.MustParseAddr("10.5.9.1"),
+		Reserved: []netip.Addr{netip.MustParseAddr("10.5.9.2"), netip.MustParseAddr("10.5.1.1")},
+	}
+	p, err := NewPool(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for {
+		a, err := p.Get()
+		if err != nil {
+			break
+		}
+		got = append(got, a.String())
+	}
+	if len(got) != 2 || got[0] != "10.5.9.0" || got[1] != "10.5.9.3" {
+		t.Errorf("gave %v", got)
+	}
+	if !p.Take(netip.MustParseAddr("10.5.200.1")) || p.Take(netip.MustParseAddr("10.5.1.1")) {
+		t.Error("an address outside of the range can be asked for, a reserved one cannot")
+	}
+	for name, c := range map[string]Config{
+		"range elsewhere":    {Subnet: c.Subnet, Range: netip.MustParsePrefix("10.6.0.0/24")},
+		"range too large":    {Subnet: c.Subnet, Range: netip.MustParsePrefix("10.0.0.0/8")},
+		"gateway elsewhere":  {Subnet: c.Subnet, Gateway: netip.MustParseAddr("10.6.0.1")},
+		"gateway is network": {Subnet: c.Subnet, Gateway: netip.MustParseAddr("10.5.0.0")},
+		"reserved twice":     {Subnet: c.Subnet, Reserved: []netip.Addr{netip.MustParseAddr("10.5.0.1")}},
+		"range of IPv6":      {Subnet: c.Subnet, Range: netip.MustParsePrefix("fd00::/64")},
+	} {
+		if _, err := NewPool(c); !errdefs.Is(err, errdefs.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	six, err := NewPool(Config{Subnet: netip.MustParsePrefix("fd00:1::/64")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, err := six.Get(); err != nil || a.String() != "fd00:1::2" || six.Gateway().String() != "fd00:1::1" {
+		t.Errorf("%v %v", a, err)
+	}
+}
+
+func TestChooseULA(t *testing.T) {
+	a := ChooseULA("/run/lade", "web", nil)
+	if a != ChooseULA("/run/lade", "web", nil) || a.Bits() != 64 || a.Addr().As16()[0] != 0xfd {
+		t.Errorf("%v", a)
+	}
+	if b := ChooseULA("/run/lade", "web", []netip.Prefix{a}); b.Overlaps(a) || b.Bits() != 64 {
+		t.Errorf("%v beside %v", b, a)
+	}
+	if b := ChooseULA("/run/other", "web", nil); b == a {
+		t.Error("two engines have the same subnet")
+	}
+}
+
+func FuzzParseRange(f *testing.F) {
+	for _, s := range []string{"base=10.0.0.0/8,size=24", "base=10.0.0.0/8", "size=3", "", "base=fd00::/8,size=64", "base=1.2.3.4/33,size=-1"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := ParseRange(s)
+		if err != nil {
+			return
+		}
+		if p, err := Choose([]Range{r}, nil); err != nil || p.Bits() != r.Bits {
+			t.Errorf("%q: %v %v", s, p, err)
+		}
+	})
 }

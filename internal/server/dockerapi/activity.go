@@ -21,11 +21,7 @@ func (h *Handler) activityRoutes() []route {
 }
 
 func (h *Handler) topContainer(c *call) error {
-	r, err := h.s.Activity.Top(c.Context(), c.name, c.query.Get("ps_args"))
-	if err != nil {
-		return err
-	}
-	return c.reply(r)
+	return c.answer(h.s.Activity.Top(c.Context(), c.name, c.query.Get("ps_args")))
 }
 
 func (h *Handler) containerStats(c *call) error {

@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -29,6 +30,14 @@ type call struct {
 
 // reply answers 200 with v as JSON.
 func (c *call) reply(v any) error { return c.replyStatus(http.StatusOK, v) }
+
+// answer answers 200 with v, unless there is an error.
+func (c *call) answer(v any, err error) error {
+	if err != nil {
+		return err
+	}
+	return c.reply(v)
+}
 
 func (c *call) replyStatus(status int, v any) error {
 	writeJSON(c.w, status, v)
@@ -162,4 +171,13 @@ func (c *call) moment(key string) (time.Time, error) {
 		return time.Time{}, errdefs.New(errdefs.Invalid, "invalid value for %q: %q is no time; want seconds since 1970 or RFC 3339", key, s)
 	}
 	return time.Unix(sec, nsec), nil
+}
+
+// filtered replies what do returns for the query's filters.
+func filtered[T any](c *call, do func(context.Context, map[string][]string) (T, error)) error {
+	filters, err := c.filters()
+	if err != nil {
+		return err
+	}
+	return c.answer(do(c.Context(), filters))
 }

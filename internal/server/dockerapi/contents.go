@@ -27,19 +27,11 @@ func (h *Handler) contentsRoutes() []route {
 }
 
 func (h *Handler) imageTree(c *call) error {
-	tree, err := h.s.Contents.Tree(c.Context())
-	if err != nil {
-		return err
-	}
-	return c.reply(tree)
+	return c.answer(h.s.Contents.Tree(c.Context()))
 }
 
 func (h *Handler) imageFiles(c *call) error {
-	files, err := h.s.Contents.Files(c.Context(), c.name, c.query.Get("layer"))
-	if err != nil {
-		return err
-	}
-	return c.reply(files)
+	return c.answer(h.s.Contents.Files(c.Context(), c.name, c.query.Get("layer")))
 }
 
 func (h *Handler) imageDiff(c *call) error {
@@ -47,9 +39,5 @@ func (h *Handler) imageDiff(c *call) error {
 	if to == "" {
 		return errdefs.New(errdefs.Invalid, "compare %s: the query names no other image (to)", c.name)
 	}
-	changes, err := h.s.Contents.Diff(c.Context(), c.name, to)
-	if err != nil {
-		return err
-	}
-	return c.reply(changes)
+	return c.answer(h.s.Contents.Diff(c.Context(), c.name, to))
 }

@@ -49,31 +49,13 @@ func (h *Handler) diskRoutes() []route {
 }
 
 func (h *Handler) check(c *call) error {
-	report, err := h.s.Check.Check(c.Context(), c.boolean("repair"))
-	if err != nil {
-		return err
-	}
-	return c.reply(report)
+	return c.answer(h.s.Check.Check(c.Context(), c.boolean("repair")))
 }
 
-func (h *Handler) pruneContainers(c *call) error {
-	filters, err := c.filters()
-	if err != nil {
-		return err
-	}
-	report, err := h.s.Prune.Containers(c.Context(), filters)
-	if err != nil {
-		return err
-	}
-	return c.reply(report)
-}
+func (h *Handler) pruneContainers(c *call) error { return filtered(c, h.s.Prune.Containers) }
 
 func (h *Handler) ledger(c *call) error {
-	l, err := h.s.Disk.Ledger(c.Context())
-	if err != nil {
-		return err
-	}
-	return c.reply(l)
+	return c.answer(h.s.Disk.Ledger(c.Context()))
 }
 
 // oldUsage is the answer before version 1.53 of the API.

@@ -68,9 +68,5 @@ func (h *Handler) resizeExec(c *call) error {
 }
 
 func (h *Handler) inspectExec(c *call) error {
-	resp, err := h.s.Execs.Inspect(c.Context(), c.name)
-	if err != nil {
-		return err
-	}
-	return c.reply(resp)
+	return c.answer(h.s.Execs.Inspect(c.Context(), c.name))
 }

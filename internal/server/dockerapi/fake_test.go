@@ -190,6 +190,30 @@ func (f fakeNetworks) Inspect(_ context.Context, ref string) (network.Inspect, e
 	return network.Inspect{}, errdefs.New(errdefs.NotFound, "network %s not found", ref)
 }
 
+func (fakeNetworks) Create(_ context.Context, r network.CreateRequest) (network.CreateResponse, error) {
+	if r.Name == "" {
+		return network.CreateResponse{}, errdefs.New(errdefs.Invalid, "a network needs a name")
+	}
+	return network.CreateResponse{ID: "id of " + r.Name}, nil
+}
+
+func (f fakeNetworks) Remove(ctx context.Context, ref string) error {
+	_, err := f.Inspect(ctx, ref)
+	return err
+}
+
+func (fakeNetworks) Prune(context.Context, map[string][]string) (network.PruneReport, error) {
+	return network.PruneReport{NetworksDeleted: []string{"old"}}, nil
+}
+
+func (f fakeNetworks) Connect(ctx context.Context, ref string, _ network.ConnectRequest) error {
+	return f.Remove(ctx, ref)
+}
+
+func (f fakeNetworks) Disconnect(ctx context.Context, ref string, _ network.DisconnectRequest) error {
+	return f.Remove(ctx, ref)
+}
+
 func handler(f *fake) *Handler {
 	execs := f.execs
 	if execs == nil {

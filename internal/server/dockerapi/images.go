@@ -121,11 +121,7 @@ func (h *Handler) listImages(c *call) error {
 }
 
 func (h *Handler) inspectImage(c *call) error {
-	resp, err := h.s.Images.Inspect(c.Context(), c.name)
-	if err != nil {
-		return err
-	}
-	return c.reply(resp)
+	return c.answer(h.s.Images.Inspect(c.Context(), c.name))
 }
 
 func (h *Handler) tagImage(c *call) error {
@@ -162,14 +158,4 @@ func (h *Handler) imageHistory(c *call) error {
 	return c.reply(list)
 }
 
-func (h *Handler) pruneImages(c *call) error {
-	filters, err := c.filters()
-	if err != nil {
-		return err
-	}
-	report, err := h.s.Images.Prune(c.Context(), filters)
-	if err != nil {
-		return err
-	}
-	return c.reply(report)
-}
+func (h *Handler) pruneImages(c *call) error { return filtered(c, h.s.Images.Prune) }

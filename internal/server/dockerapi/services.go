@@ -96,8 +96,14 @@ type Events interface {
 	Stream(o event.Options) (*event.Stream, error)
 }
 
-// Networks tells which networks there are. filters are Docker's, by key.
+// Networks makes and removes networks, and tells which there are. filters are
+// Docker's, by key.
 type Networks interface {
+	Create(ctx context.Context, r network.CreateRequest) (network.CreateResponse, error)
+	Remove(ctx context.Context, ref string) error
+	Prune(ctx context.Context, filters map[string][]string) (network.PruneReport, error)
+	Connect(ctx context.Context, ref string, r network.ConnectRequest) error
+	Disconnect(ctx context.Context, ref string, r network.DisconnectRequest) error
 	List(ctx context.Context, filters map[string][]string) ([]network.Inspect, error)
 	Inspect(ctx context.Context, ref string) (network.Inspect, error)
 }

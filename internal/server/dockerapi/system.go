@@ -52,9 +52,5 @@ func (h *Handler) version(c *call) error {
 }
 
 func (h *Handler) info(c *call) error {
-	info, err := h.s.System.Info(c.Context())
-	if err != nil {
-		return err
-	}
-	return c.reply(info)
+	return c.answer(h.s.System.Info(c.Context()))
 }

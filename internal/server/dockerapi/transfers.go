@@ -140,19 +140,11 @@ func (h *Handler) login(c *call) error {
 	if err := c.decode(&a); err != nil {
 		return err
 	}
-	resp, err := h.s.Registries.Login(c.Context(), a)
-	if err != nil {
-		return err
-	}
-	return c.reply(resp)
+	return c.answer(h.s.Registries.Login(c.Context(), a))
 }
 
 func (h *Handler) distribution(c *call) error {
-	d, err := h.s.Registries.Distribution(c.Context(), c.name, c.credentials())
-	if err != nil {
-		return err
-	}
-	return c.reply(d)
+	return c.answer(h.s.Registries.Distribution(c.Context(), c.name, c.credentials()))
 }
 
 func (h *Handler) remoteTags(c *call) error {

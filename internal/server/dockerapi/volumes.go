@@ -34,17 +34,7 @@ func (h *Handler) volumeRoutes() []route {
 	}
 }
 
-func (h *Handler) listVolumes(c *call) error {
-	filters, err := c.filters()
-	if err != nil {
-		return err
-	}
-	list, err := h.s.Volumes.List(c.Context(), filters)
-	if err != nil {
-		return err
-	}
-	return c.reply(list)
-}
+func (h *Handler) listVolumes(c *call) error { return filtered(c, h.s.Volumes.List) }
 
 func (h *Handler) createVolume(c *call) error {
 	var req volume.CreateRequest
@@ -59,11 +49,7 @@ func (h *Handler) createVolume(c *call) error {
 }
 
 func (h *Handler) inspectVolume(c *call) error {
-	v, err := h.s.Volumes.Inspect(c.Context(), c.name)
-	if err != nil {
-		return err
-	}
-	return c.reply(v)
+	return c.answer(h.s.Volumes.Inspect(c.Context(), c.name))
 }
 
 // updateVolume changes what only volumes of a cluster have.
@@ -76,19 +62,13 @@ func (h *Handler) removeVolume(c *call) error {
 }
 
 func (h *Handler) pruneVolumes(c *call) error {
-	filters, err := c.filters()
-	if err != nil {
-		return err
-	}
-	if c.version.before(42) { // all were pruned, whoever had named them
-		if filters == nil {
-			filters = map[string][]string{}
+	return filtered(c, func(ctx context.Context, filters map[string][]string) (volume.PruneReport, error) {
+		if c.version.before(42) { // all were pruned, whoever had named them
+			if filters == nil {
+				filters = map[string][]string{}
+			}
+			filters["all"] = []string{"true"}
 		}
-		filters["all"] = []string{"true"}
-	}
-	report, err := h.s.Volumes.Prune(c.Context(), filters)
-	if err != nil {
-		return err
-	}
-	return c.reply(report)
+		return h.s.Volumes.Prune(ctx, filters)
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,7 @@ const (
 	Container = "container"
 	Image     = "image"
 	Volume    = "volume"
+	Network   = "network"
 )
 
 type inspectOptions struct {
@@ -48,13 +50,15 @@ func NewInspect(env *command.Env, kind string) *cobra.Command {
 		cmd.ValidArgsFunction = env.CompleteImages()
 	case Volume:
 		cmd.ValidArgsFunction = env.CompleteVolumes()
+	case Network:
+		fs.BoolP("verbose", "v", false, "Verbose output for diagnostics")
 	case Container:
 		cmd.ValidArgsFunction = env.CompleteContainers()
 		fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes")
 	default:
 		cmd.ValidArgsFunction = env.CompleteContainers()
 		fs.BoolVarP(&o.size, "size", "s", false, "Display total file sizes if the type is container")
-		fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type (container|image|volume)")
+		fs.StringVar(&o.kind, "type", "", "Only inspect objects of the given type (container|image|network|volume)")
 	}
 	return cmd
 }
@@ -67,9 +71,9 @@ type object struct {
 
 func (o *inspectOptions) run(ctx context.Context, env *command.Env, names []string) error {
 	switch o.kind {
-	case "", Container, Image, Volume:
+	case "", Container, Image, Network, Volume:
 	default:
-		return errdefs.New(errdefs.Invalid, "--type %q: want container, image or volume", o.kind)
+		return errdefs.New(errdefs.Invalid, "--type %q: want container, image, network or volume", o.kind)
 	}
 	c, err := env.Client()
 	if err != nil {
@@ -100,6 +104,7 @@ func (o *inspectOptions) find(ctx context.Context, c *client.Client, name string
 	}{
 		{Container, &container.InspectResponse{}, func() (json.RawMessage, error) { return c.InspectContainerRaw(ctx, name, o.size) }},
 		{Image, &image.InspectResponse{}, func() (json.RawMessage, error) { return c.InspectImageRaw(ctx, name) }},
+		{Network, &network.Inspect{}, func() (json.RawMessage, error) { return c.InspectNetworkRaw(ctx, name) }},
 		{Volume, &volume.Volume{}, func() (json.RawMessage, error) { return c.InspectVolumeRaw(ctx, name) }},
 	} {
 		if o.kind != "" && o.kind != kind.name {

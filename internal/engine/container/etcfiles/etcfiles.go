@@ -16,11 +16,11 @@ import (
 	"lade/internal/engine/container/request"
 )
 
-// Hosts returns the text of /etc/hosts for a container, at addr if that is valid.
-func Hosts(c *api.Config, h *api.HostConfig, addr netip.Addr) ([]byte, error) {
+// Hosts returns the text of /etc/hosts for a container with addresses.
+func Hosts(c *api.Config, h *api.HostConfig, addrs ...netip.Addr) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-	if addr.IsValid() {
+	for _, addr := range addrs {
 		names := c.Hostname
 		if c.Domainname != "" {
 			names = c.Hostname + "." + c.Domainname + " " + c.Hostname

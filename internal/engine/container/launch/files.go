@@ -30,7 +30,7 @@ func (l *Launcher) WriteFiles(d record.Definition) error {
 	if err != nil {
 		return err
 	}
-	hosts, err := etcfiles.Hosts(d.Config, d.Host, netip.Addr{})
+	hosts, err := etcfiles.Hosts(d.Config, d.Host)
 	if err != nil {
 		return err
 	}
@@ -58,14 +58,10 @@ func (l *Launcher) WriteFiles(d record.Definition) error {
 	return nil
 }
 
-// nameAddress puts a container's address in its /etc/hosts. The file is bound
+// NameAddresses puts a container's addresses in its /etc/hosts. The file is bound
 // into the container by now, so it is written in place.
-func (l *Launcher) nameAddress(d record.Definition, e record.Endpoint) error {
-	addr, err := netip.ParsePrefix(e.Address)
-	if err != nil {
-		return nil //nolint:nilerr // a network that gives no address names none
-	}
-	text, err := etcfiles.Hosts(d.Config, d.Host, addr.Addr())
+func (l *Launcher) NameAddresses(d record.Definition, addrs []netip.Addr) error {
+	text, err := etcfiles.Hosts(d.Config, d.Host, addrs...)
 	if err != nil {
 		return err
 	}

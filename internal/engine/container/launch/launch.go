@@ -9,6 +9,7 @@ package launch
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -29,8 +30,9 @@ type Snapshots interface {
 // Network connects containers that have a network namespace of their own.
 type Network interface {
 	// Attach connects the network namespace of process pid, before the
-	// container's program runs.
-	Attach(ctx context.Context, id string, pid int) (record.Endpoint, error)
+	// container's program runs, and publishes its ports. It returns the
+	// container's addresses.
+	Attach(ctx context.Context, d record.Definition, pid int) ([]netip.Addr, error)
 	// Detach releases what Attach took. A container that is not attached is
 	// no error.
 	Detach(ctx context.Context, id string) error

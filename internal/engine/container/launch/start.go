@@ -80,7 +80,7 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 	st = record.State{Status: api.StateRunning, PID: pid, PIDStart: process.Began(pid), StartedAt: time.Now().UTC()}
 	if bridge {
 		undo.add("leave the network", func(ctx context.Context) error { return l.cfg.Network.Detach(ctx, def.ID) })
-		if st.Endpoint, err = l.connect(ctx, def, pid); err != nil {
+		if err := l.connect(ctx, def, pid); err != nil {
 			return st, nil, err
 		}
 		if err := sh.Start(ctx); err != nil {
@@ -90,13 +90,13 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 	return st, sh, w.Record(st)
 }
 
-// connect gives a container its place in the network, and the place its name.
-func (l *Launcher) connect(ctx context.Context, def record.Definition, pid int) (*record.Endpoint, error) {
-	e, err := l.cfg.Network.Attach(ctx, def.ID, pid)
+// connect gives a container its places in networks, and its addresses their name.
+func (l *Launcher) connect(ctx context.Context, def record.Definition, pid int) error {
+	addrs, err := l.cfg.Network.Attach(ctx, def, pid)
 	if err != nil {
-		return nil, fmt.Errorf("connect to network %s: %w", def.Host.NetworkMode, err)
+		return err
 	}
-	return &e, l.nameAddress(def, e)
+	return l.NameAddresses(def, addrs)
 }
 
 // makeBundle makes what must be there before the shim starts.

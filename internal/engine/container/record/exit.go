@@ -27,7 +27,7 @@ func Ended(def Definition, st State) []events.Message {
 
 // After is the state of a container that was in s and ended as exit says.
 func After(s State, exit shim.Exit) State {
-	s.Status, s.PID, s.PIDStart, s.Endpoint = api.StateExited, 0, 0, nil
+	s.Status, s.PID, s.PIDStart = api.StateExited, 0, 0
 	s.ExitCode, s.OOMKilled, s.KilledBy, s.Error = exit.Code, exit.OOMKilled, exit.KilledBy, exit.Error
 	s.Signal, s.PeakMemory, s.Unknown = exit.Signal, exit.PeakMemory, exit.Unknown
 	if exit.Unknown && exit.Code == 0 {

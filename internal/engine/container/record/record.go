@@ -71,7 +71,6 @@ type State struct {
 	// before the next; 0 where somebody asked for the start.
 	RestartPause time.Duration `json:"restartPause,omitempty"`
 	Health       *api.Health   `json:"health,omitempty"` // as of the last change of its status; never written through
-	Endpoint     *Endpoint     `json:"endpoint,omitempty"`
 }
 
 // Alive reports whether the container has processes.
@@ -80,14 +79,6 @@ func (s State) Alive() bool { return s.Status == api.StateRunning || s.Status ==
 // Up reports whether the container is to be taken for running: it is, or is
 // about to be started again.
 func (s State) Up() bool { return s.Alive() || s.Status == api.StateRestarting }
-
-// Endpoint is a container's place in a network.
-type Endpoint struct {
-	Network string `json:"network"` // its name
-	Address string `json:"address"` // IPv4, with the prefix length
-	Gateway string `json:"gateway,omitempty"`
-	MAC     string `json:"mac,omitempty"`
-}
 
 // flushDelay is how long a change of state may be known only until the machine
 // stops. Changes of many containers then share one wait for the disk.

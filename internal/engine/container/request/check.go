@@ -40,9 +40,6 @@ func warn(_ *api.Config, h *api.HostConfig) []string {
 	if len(h.PortBindings) > 0 && h.NetworkMode.IsHost() {
 		w = append(w, "Published ports are discarded when using host network mode")
 	}
-	if len(h.PortBindings) > 0 && !h.NetworkMode.IsHost() || h.PublishAllPorts {
-		w = append(w, "Published ports are not there yet: the container is reached by its own address")
-	}
 	if h.Memory > 0 && h.OomKillDisable != nil && *h.OomKillDisable {
 		w = append(w, "OOM killer is disabled for the container: it hangs when its memory is used up")
 	}
@@ -133,9 +130,6 @@ func checkModes(c *api.Config, h *api.HostConfig) error {
 		return errdefs.New(errdefs.Invalid, "invalid isolation '%s' on linux", h.Isolation)
 	case h.UTSMode.IsHost() && c.Hostname != "":
 		return errdefs.New(errdefs.Invalid, "conflicting options: hostname and the UTS mode")
-	}
-	if h.NetworkMode.IsUserDefined() && h.NetworkMode != "" {
-		return errdefs.Hint(errdefs.New(errdefs.Invalid, "network %s not found", h.NetworkMode), "there are bridge, host and none so far")
 	}
 	if h.NetworkMode.IsContainer() {
 		switch {

@@ -258,7 +258,6 @@ func TestCheck(t *testing.T) {
 		"invalid group":                                                          func(_ *api.Config, h *api.HostConfig) { h.GroupAdd = []string{"+5"} },
 		"unknown policy 'sometimes'":                                             func(_ *api.Config, h *api.HostConfig) { h.RestartPolicy.Name = "sometimes" },
 		"can't create 'AutoRemove' container with restart policy":                func(_ *api.Config, h *api.HostConfig) { h.AutoRemove, h.RestartPolicy.Name = true, "always" },
-		"network backend not found":                                              func(_ *api.Config, h *api.HostConfig) { h.NetworkMode = "backend" },
 		"invalid IPC mode: x":                                                    func(_ *api.Config, h *api.HostConfig) { h.IpcMode = "x" },
 		"invalid PID mode: container:":                                           func(_ *api.Config, h *api.HostConfig) { h.PidMode = "container:" },
 		"invalid UTS mode: x":                                                    func(_ *api.Config, h *api.HostConfig) { h.UTSMode = "x" },
