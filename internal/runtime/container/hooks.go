@@ -2,10 +2,12 @@ package container
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	osexec "os/exec"
+	"slices"
 	"strconv"
 	"time"
 
@@ -198,6 +200,10 @@ func startHooks(ctx context.Context, b *bundle.Bundle, rec *state.Record) error 
 		if len(hook.Env) == 0 && b.Config.Process != nil {
 			// Nobody said so, but engines have come to count on it.
 			hook.Env = b.Config.Process.Env
+			if plan.Homeless(hook.Env) {
+				dir := home(fmt.Sprintf("/proc/%d/root", rec.PID), b.Config.Process.User.UID)
+				hook.Env = append(slices.Clone(hook.Env), "HOME="+cmp.Or(dir, "/"))
+			}
 		}
 		if err := enterHook(ctx, "startContainer", &hook, b, rec); err != nil {
 			return numbered("startContainer", i, err)
