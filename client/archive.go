@@ -22,15 +22,11 @@ func (c *Client) StatPath(ctx context.Context, ref, p string) (container.PathSta
 	if err != nil {
 		return container.PathStat{}, err
 	}
+	defer resp.Body.Close()
 	return pathStat(resp)
 }
 
 func pathStat(resp *http.Response) (container.PathStat, error) {
-	defer func() {
-		if resp.Request.Method == http.MethodHead {
-			_ = resp.Body.Close()
-		}
-	}()
 	var s container.PathStat
 	text, err := base64.StdEncoding.DecodeString(resp.Header.Get("X-Docker-Container-Path-Stat"))
 	if err == nil {

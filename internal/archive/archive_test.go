@@ -24,10 +24,10 @@ import (
 
 func TestMain(m *testing.M) { kerneltest.Main(m, kerneltest.Options{}) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
@@ -40,35 +40,35 @@ type world struct {
 
 const token = "the host's secret"
 
-func newWorld(t testing.TB) *world {
-	t.Helper()
-	w := &world{root: filepath.Join(t.TempDir(), "root"), host: t.TempDir()}
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	w := &world{root: filepath.Join(tb.TempDir(), "root"), host: tb.TempDir()}
 	for _, d := range []string{"srv/dir", "run", "etc"} {
-		must(t, os.MkdirAll(filepath.Join(w.root, d), 0o755))
+		must(tb, os.MkdirAll(filepath.Join(w.root, d), 0o755))
 	}
-	must(t, os.Mkdir(filepath.Join(w.root, "var"), 0o755))
-	must(t, os.Symlink("/run", filepath.Join(w.root, "var/run")))
-	must(t, os.WriteFile(filepath.Join(w.host, "canary"), []byte(token), 0o600))
+	must(tb, os.Mkdir(filepath.Join(w.root, "var"), 0o755))
+	must(tb, os.Symlink("/run", filepath.Join(w.root, "var/run")))
+	must(tb, os.WriteFile(filepath.Join(w.host, "canary"), []byte(token), 0o600))
 	var err error
 	w.dir, err = os.Open(w.root)
-	must(t, err)
-	t.Cleanup(func() { w.dir.Close() })
+	must(tb, err)
+	tb.Cleanup(func() { w.dir.Close() })
 	return w
 }
 
 // untouched fails the test if anything in the host's directory is not as it was.
-func (w *world) untouched(t testing.TB) {
-	t.Helper()
+func (w *world) untouched(tb testing.TB) {
+	tb.Helper()
 	entries, err := os.ReadDir(w.host)
-	must(t, err)
+	must(tb, err)
 	text, err := os.ReadFile(filepath.Join(w.host, "canary"))
 	if err != nil || string(text) != token || len(entries) != 1 {
-		t.Fatalf("the host's directory was reached: %v, %q (%v)", entries, text, err)
+		tb.Fatalf("the host's directory was reached: %v, %q (%v)", entries, text, err)
 	}
 	st, err := os.Stat(filepath.Join(w.host, "canary"))
-	must(t, err)
+	must(tb, err)
 	if st.Mode().Perm() != 0o600 || st.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
-		t.Fatalf("the canary has become %v", st.Mode())
+		tb.Fatalf("the canary has become %v", st.Mode())
 	}
 }
 
@@ -78,8 +78,8 @@ type file struct {
 	text string // of a regular file; the target of a link
 }
 
-func archiveOf(t testing.TB, files ...file) []byte {
-	t.Helper()
+func archiveOf(tb testing.TB, files ...file) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, f := range files {
@@ -92,20 +92,20 @@ func archiveOf(t testing.TB, files ...file) []byte {
 		if f.kind == tar.TypeDir {
 			h.Mode = 0o755
 		}
-		must(t, w.WriteHeader(h))
+		must(tb, w.WriteHeader(h))
 		if f.kind == tar.TypeReg {
 			_, err := io.WriteString(w, f.text)
-			must(t, err)
+			must(tb, err)
 		}
 	}
-	must(t, w.Close())
+	must(tb, w.Close())
 	return b.Bytes()
 }
 
-func (w *world) read(t testing.TB, p string) string {
-	t.Helper()
+func (w *world) read(tb testing.TB, p string) string {
+	tb.Helper()
 	text, err := os.ReadFile(filepath.Join(w.root, p))
-	must(t, err)
+	must(tb, err)
 	return string(text)
 }
 
@@ -396,7 +396,7 @@ func TestPack(t *testing.T) {
 	must(t, unix.Bind(sock, &unix.SockaddrUnix{Name: filepath.Join(w.root, "srv/socket")}))
 	must(t, os.Mkdir(filepath.Join(w.root, "srv/proc"), 0o755))
 	must(t, syscall.Mount("proc", filepath.Join(w.root, "srv/proc"), "proc", 0, ""))
-	defer syscall.Unmount(filepath.Join(w.root, "srv/proc"), syscall.MNT_DETACH)
+	defer func() { must(t, syscall.Unmount(filepath.Join(w.root, "srv/proc"), syscall.MNT_DETACH)) }()
 	f, err := inroot.Link(w.dir, "/srv")
 	must(t, err)
 	defer f.Close()

@@ -304,7 +304,7 @@ func (d *Dir) Pseudo() (bool, error) {
 	if err := unix.Fstatfs(d.fd, &st); err != nil {
 		return false, fmt.Errorf("look at the file system of %s: %w", d.path, err)
 	}
-	return pseudo(int64(st.Type)), nil
+	return pseudo(st.Type), nil
 }
 
 // PseudoFile is Pseudo for a file.
@@ -313,7 +313,7 @@ func PseudoFile(f *os.File) (bool, error) {
 	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 		return false, fmt.Errorf("look at the file system of %s: %w", f.Name(), err)
 	}
-	return pseudo(int64(st.Type)), nil
+	return pseudo(st.Type), nil
 }
 
 func pseudo(magic int64) bool {

@@ -338,12 +338,12 @@ func (m *Mount) apiVolume(o *mount.VolumeOptions) error {
 	return m.setSubpath(o.Subpath)
 }
 
-// setSubpath checks a path within a volume or an image. Where it leads is found
-// out at the start, by the kernel.
+// setSubpath checks a path within a volume.
 func (m *Mount) setSubpath(p string) error {
 	if path.IsAbs(p) || !filepath.IsLocal(p) || strings.ContainsAny(p, "\x00\n") {
 		return errdefs.New(errdefs.Invalid, "invalid volume subpath %q: it must be a relative path within the volume", p)
 	}
-	m.Subpath = path.Clean(p)
-	return nil
+	// The path lies in files that containers change meanwhile: until a mount that
+	// was resolved once can be handed to the shim, it is refused.
+	return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "a subpath of a volume is not there yet"), "mount the whole volume")
 }

@@ -139,7 +139,7 @@ func TestVolumes(t *testing.T) {
 	got, err := Mounts(&api.Config{Volumes: map[string]struct{}{"/image/../declared": {}, "/named": {}, "/tmp": {}}}, &api.HostConfig{
 		Binds: []string{"data:/named:ro,nocopy", "/anon"}, Tmpfs: map[string]string{"/tmp": ""},
 		Mounts: []mount.Mount{{Type: "volume", Source: "deep", Target: "/d/e", VolumeOptions: &mount.VolumeOptions{
-			Subpath: "a/./b", Labels: map[string]string{"k": "v"}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "x"}},
+			Labels: map[string]string{"k": "v"}, DriverConfig: &mount.Driver{Name: "local", Options: map[string]string{"o": "x"}},
 		}}, {Type: "volume", Target: "/f"}},
 	}, inherited)
 	if err != nil {
@@ -152,7 +152,7 @@ func TestVolumes(t *testing.T) {
 		{Type: "tmpfs", Target: "/tmp", Tmpfs: []string{"noexec", "nosuid", "nodev"}},
 		{Type: "bind", Source: "/host", Target: "/both", MakeSource: true, ReadOnly: true, RecursiveReadOnly: true, NoCopy: true},
 		{Type: "volume", Target: "/declared", Anonymous: true},
-		{Type: "volume", Volume: "deep", Target: "/d/e", Subpath: "a/b", Make: VolumeOptions{Driver: "local", Options: map[string]string{"o": "x"}, Labels: map[string]string{"k": "v"}}},
+		{Type: "volume", Volume: "deep", Target: "/d/e", Make: VolumeOptions{Driver: "local", Options: map[string]string{"o": "x"}, Labels: map[string]string{"k": "v"}}},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -162,6 +162,7 @@ func TestVolumes(t *testing.T) {
 		"field BindOptions must not be specified":                   {Type: "volume", Target: "/y", BindOptions: &mount.BindOptions{}},
 		"must not set Subpath when using anonymous volumes":         {Type: "volume", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "x"}},
 		"invalid volume subpath \"../x\"":                           {Type: "volume", Source: "vv", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "../x"}},
+		"a subpath of a volume is not there yet":                    {Type: "volume", Source: "vv", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "a/b"}},
 		"invalid volume subpath \"/x\"":                             {Type: "volume", Source: "vv", Target: "/y", VolumeOptions: &mount.VolumeOptions{Subpath: "/x"}},
 		"includes invalid characters for a local volume name":       {Type: "volume", Source: "/x", Target: "/y"},
 		"invalid mount config for type \"cluster\": mount type unk": {Type: "cluster", Source: "x", Target: "/y"},
