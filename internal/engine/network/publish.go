@@ -63,6 +63,9 @@ func (s *Service) publish(p *place, j Join) error {
 		}
 	}
 	s.retarget(p)
+	for _, o := range p.ports {
+		o.rec.Hairpin = len(p.rec.Published) > 0
+	}
 	return s.allowLoopback(p)
 }
 

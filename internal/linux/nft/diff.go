@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -202,9 +203,5 @@ func attributes(b []byte) map[uint16][]byte {
 }
 
 func nested(b []byte) map[uint16][]byte {
-	out := map[uint16][]byte{}
-	for kind, v := range netlink.Attributes(b) {
-		out[kind] = v
-	}
-	return out
+	return maps.Collect(netlink.Attributes(b))
 }

@@ -69,6 +69,18 @@ func SetIsolated(index int) Change {
 	return change(unix.RTM_SETLINK, 0, w, "isolate port %d", index)
 }
 
+// SetHairpin lets a bridge's port have back what came from it: with br_netfilter,
+// what a container sends to its own published port never leaves the bridge.
+func SetHairpin(index int) Change {
+	const mode = 4 // IFLA_BRPORT_MODE
+	header := linkHeader(index, 0, 0)
+	header[0] = unix.AF_BRIDGE
+	var w netlink.Writer
+	w.Raw(header...)
+	w.Nest(unix.IFLA_PROTINFO, func() { w.Uint8(mode, 1) })
+	return change(unix.RTM_SETLINK, 0, w, "turn port %d back on itself", index)
+}
+
 // SetMaster makes a link a port of a bridge, and sets it up.
 func SetMaster(index, bridge int) Change {
 	var w netlink.Writer

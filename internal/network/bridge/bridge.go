@@ -65,6 +65,8 @@ type Port struct {
 	// Gateways are where what has no better route goes; none: the port is not the
 	// way out.
 	Gateways []netip.Addr `json:"gateways,omitempty"`
+	// Hairpin ports lead to containers that may ask for what they publish.
+	Hairpin bool `json:"hairpin,omitempty"`
 }
 
 // MAC returns the hardware address of whoever has an address: they go together,
@@ -143,7 +145,7 @@ func Connect(c *rtnl.Conn, n Network, index int, p Port, ns *os.File) error {
 	if err := c.Do(change); err != nil {
 		return fmt.Errorf("connect to network %s: %w", n.Bridge, err)
 	}
-	err := quiet(c, n, p)
+	err := tune(c, n, p)
 	if err == nil {
 		err = netns.Do(ns, func() error { return furnish(p) })
 	}
@@ -161,17 +163,23 @@ func macFor(s *Shared, p Port) net.HardwareAddr {
 	return p.MAC
 }
 
-// quiet makes the host's end of a port say nothing of its own, and hear nothing
-// of other ports where it should not.
-func quiet(c *rtnl.Conn, n Network, p Port) error {
-	if n.Shared != nil || !n.Isolated {
+// tune says how the bridge treats a port, where that is not the usual way.
+func tune(c *rtnl.Conn, n Network, p Port) error {
+	if n.Shared != nil || !n.Isolated && !p.Hairpin {
 		return nil
 	}
 	l, err := c.LinkByName(p.Link)
 	if err != nil {
 		return err
 	}
-	return c.Do(rtnl.SetIsolated(l.Index))
+	var changes []rtnl.Change
+	if n.Isolated {
+		changes = append(changes, rtnl.SetIsolated(l.Index))
+	}
+	if p.Hairpin {
+		changes = append(changes, rtnl.SetHairpin(l.Index))
+	}
+	return c.Do(changes...)
 }
 
 // furnish gives the container's end its addresses and routes, in the container's

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"slices"
@@ -8,8 +9,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/spf13/cobra"
-
-	"encoding/json"
 
 	"lade/internal/cli/command"
 	"lade/internal/errdefs"
