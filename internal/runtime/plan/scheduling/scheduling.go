@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,6 +142,14 @@ func MemoryFlags() []specs.MemoryPolicyFlagType {
 	return []specs.MemoryPolicyFlagType{specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes}
 }
 
+// ones counts what is set in a bitmap.
+func ones(mask []byte) (n int) {
+	for _, b := range mask {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
 // MemoryPolicy plans linux.memoryPolicy: on which nodes the process's memory
 // is to lie.
 func MemoryPolicy(p *specs.LinuxMemoryPolicy) ([]program.Step, error) {
@@ -149,13 +158,13 @@ func MemoryPolicy(p *specs.LinuxMemoryPolicy) ([]program.Step, error) {
 	}
 	mode := slices.Index(MemoryModes(), p.Mode)
 	if mode < 0 {
-		return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.mode: there is no %q", p.Mode)
+		return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.mode: invalid memory policy mode %q", p.Mode)
 	}
 	word, text := uint64(mode), string(p.Mode)
 	for _, f := range p.Flags {
 		bit := slices.Index(MemoryFlags(), f)
 		if bit < 0 {
-			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.flags: there is no %q", f)
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.flags: invalid memory policy flag %q", f)
 		}
 		word |= 1 << (13 + bit)
 		text += "|" + string(f)
@@ -164,13 +173,13 @@ func MemoryPolicy(p *specs.LinuxMemoryPolicy) ([]program.Step, error) {
 	if strings.TrimSpace(p.Nodes) != "" {
 		var err error
 		if mask, err = bitmap(p.Nodes, mostNodes); err != nil {
-			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %q is not a list of nodes", p.Nodes)
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: invalid memory policy node list %q", p.Nodes)
 		}
 	}
 	switch p.Mode {
 	case specs.MpolDefault, specs.MpolLocal:
 		if len(mask) > 0 {
-			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %s takes none", p.Mode)
+			return nil, errdefs.New(errdefs.Invalid, "linux.memoryPolicy.nodes: %s mode requires 0 nodes but got %d", p.Mode, ones(mask))
 		}
 	case specs.MpolPreferred: // of no node: the one at hand
 	default:
