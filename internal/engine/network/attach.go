@@ -15,6 +15,7 @@ import (
 	api "github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/network/definition"
+	"lade/internal/engine/network/record"
 	"lade/internal/errdefs"
 	"lade/internal/ident"
 	"lade/internal/linux/netns"
@@ -61,7 +62,7 @@ func (s *Service) take(j Join) (_ *place, err error) {
 	if p := s.places[j.ID]; p != nil {
 		return p, nil
 	}
-	p := &place{rec: placeRecord{Container: j.ID, Name: j.Name}}
+	p := &place{rec: record.Place{Container: j.ID, Name: j.Name}}
 	defer func() {
 		if err != nil {
 			for _, port := range p.ports {
@@ -89,7 +90,7 @@ func (s *Service) take(j Join) (_ *place, err error) {
 		return nil, err
 	}
 	if err := s.edit(s.wantedOf(p), rules.Wanted{}); err != nil {
-		return nil, errors.Join(err, s.deletePorts(p.ports), s.deletePlace(p))
+		return nil, errors.Join(err, s.deletePorts(p.ports), s.store.DeletePlace(p.rec.Container))
 	}
 	s.places[j.ID] = p
 	for _, port := range p.ports {
@@ -126,7 +127,7 @@ func (s *Service) takePort(p *place, ref string, want *api.EndpointSettings) (*p
 		return nil, err
 	}
 	id := ident.New()
-	ep := &port{net: n, rec: portRecord{
+	ep := &port{net: n, rec: record.Port{
 		Container: p.rec.Container, Network: n.def.ID, Endpoint: id, Aliases: want.Aliases, GwPriority: want.GwPriority,
 		Port: bridge.Port{Link: s.linkName(id)},
 	}}
@@ -339,12 +340,12 @@ func (s *Service) connect(p *port, pid int) (gone bool, err error) {
 	s.mu.Unlock()
 	if p.pid != 0 {
 		// The container was started again without a Detach.
-		if err := s.host.disconnect(rec.Port); err != nil {
+		if err := s.host.Disconnect(rec.Port); err != nil {
 			return false, errors.Join(err, ns.Close())
 		}
 		p.pid = 0
 	}
-	if err := bridge.Connect(s.host.links, up.rec.Network, up.index, rec.Port, ns); err != nil {
+	if err := bridge.Connect(s.host.Links, up.rec.Network, up.index, rec.Port, ns); err != nil {
 		return false, errors.Join(err, ns.Close())
 	}
 	p.pid, p.ns = pid, ns
@@ -385,7 +386,7 @@ func (s *Service) Connect(_ context.Context, id, name string, want Wish, pid int
 	s.mu.Lock()
 	p := s.places[id]
 	if p == nil {
-		p = &place{rec: placeRecord{Container: id, Name: name}}
+		p = &place{rec: record.Place{Container: id, Name: name}}
 	}
 	port, err := s.join(p, want, pid)
 	if err == nil {
@@ -481,7 +482,7 @@ func (s *Service) part(p *place, o *port) error {
 			}
 		}
 		if err == nil {
-			err = bridge.Cut(s.host.links, o.net.network(), o.rec.Port, ns)
+			err = bridge.Cut(s.host.Links, o.net.network(), o.rec.Port, ns)
 		}
 	}
 	o.gone = true

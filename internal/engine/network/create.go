@@ -11,6 +11,7 @@ import (
 	api "github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/network/definition"
+	"lade/internal/engine/network/host"
 	"lade/internal/errdefs"
 	"lade/internal/filter"
 	"lade/internal/ident"
@@ -28,7 +29,7 @@ func (s *Service) Create(_ context.Context, r api.CreateRequest) (api.CreateResp
 	if err != nil {
 		return api.CreateResponse{}, err
 	}
-	if r.EnableIPv6 == nil && !haveIPv6() {
+	if r.EnableIPv6 == nil && !host.HaveIPv6() {
 		d.IPv6 = false
 	}
 	d.ID, d.Created = ident.New(), time.Now().UTC()
@@ -49,7 +50,7 @@ func (s *Service) Create(_ context.Context, r api.CreateRequest) (api.CreateResp
 	if err != nil {
 		return api.CreateResponse{}, fmt.Errorf("create network %s: %w", d.Name, err)
 	}
-	if err := s.putDefinition(d); err != nil {
+	if err := s.store.PutDefinition(d); err != nil {
 		return api.CreateResponse{}, fmt.Errorf("create network %s: %w", d.Name, err)
 	}
 	s.nets[d.ID] = &network{def: d, pools: pools, ports: map[string]*port{}}
@@ -59,7 +60,7 @@ func (s *Service) Create(_ context.Context, r api.CreateRequest) (api.CreateResp
 // vacant refuses a definition that takes what others have, and fills in the
 // subnets that it leaves open. s.mu is held.
 func (s *Service) vacant(d *definition.Network) error {
-	inUse, err := s.host.inUse()
+	inUse, err := s.host.InUse()
 	if err != nil {
 		return err
 	}
@@ -69,25 +70,25 @@ func (s *Service) vacant(d *definition.Network) error {
 	}
 	for _, n := range s.nets {
 		for _, sub := range n.def.Subnets {
-			inUse = append(inUse, use{sub.Subnet, "network " + n.def.Name})
+			inUse = append(inUse, host.Use{Prefix: sub.Subnet, By: "network " + n.def.Name})
 		}
 		if b := d.BridgeName(); b != "" && (n.def.BridgeName() == b || n.up != nil && n.up.rec.Bridge == b) {
 			return errdefs.New(errdefs.Conflict, "bridge %s is that of network %s", b, n.def.Name)
 		}
 	}
 	for _, sub := range d.Subnets {
-		if u, taken := overlapping(sub.Subnet, inUse); taken {
-			err := errdefs.New(errdefs.Denied, "invalid pool request: Pool overlaps with other one on this address space: %s with %s (%s)", sub.Subnet, u.prefix, u.by)
+		if u, taken := host.Overlapping(sub.Subnet, inUse); taken {
+			err := errdefs.New(errdefs.Denied, "invalid pool request: Pool overlaps with other one on this address space: %s with %s (%s)", sub.Subnet, u.Prefix, u.By)
 			return errdefs.Hint(err, "choose another --subnet, or none")
 		}
 	}
 	if b := d.BridgeName(); b != "" {
-		if l, err := s.host.links.LinkByName(b); err == nil {
+		if l, err := s.host.Links.LinkByName(b); err == nil {
 			return errdefs.New(errdefs.Conflict, "bridge name %s: the host has a link of that name (%s)", b, kindOf(l.Kind))
 		}
 	}
 	if p := d.Parent(); p != "" && d.Driver != definition.Bridge {
-		if _, err := s.host.links.LinkByName(p); err != nil {
+		if _, err := s.host.Links.LinkByName(p); err != nil {
 			return errdefs.New(errdefs.Invalid, "parent %s: the host has no such link", p)
 		}
 	}
@@ -136,7 +137,7 @@ func (s *Service) remove(n *network) error {
 			return fmt.Errorf("remove network %s: %w", n.def.Name, err)
 		}
 	}
-	if err := s.deleteDefinition(n.def.ID); err != nil {
+	if err := s.store.DeleteDefinition(n.def.ID); err != nil {
 		return fmt.Errorf("remove network %s: %w", n.def.Name, err)
 	}
 	delete(s.nets, n.def.ID)

@@ -29,10 +29,10 @@ func (s *Service) guard() error {
 	}
 	s.watchers = []io.Closer{filter, links}
 	s.behind.Go(func() {
-		s.watch(func() (bool, error) { return filter.Next(s.host.rules, s.tableName()) })
+		s.watch(func() (bool, error) { return filter.Next(s.host.Rules, s.tableName()) })
 	})
 	s.behind.Go(func() {
-		s.watch(func() (bool, error) { return links.Next(s.host.links, s.mine) })
+		s.watch(func() (bool, error) { return links.Next(s.host.Links, s.mine) })
 	})
 	s.behind.Go(s.healer)
 	return nil
@@ -111,9 +111,9 @@ func (s *Service) heal() (done []string, err error) {
 		return nil, nil
 	}
 	done, err = s.healRules()
-	links, e := s.host.links.Links()
+	links, e := s.host.Links.Links()
 	err = errors.Join(err, e)
-	addrs, e := s.host.links.Addrs()
+	addrs, e := s.host.Links.Addrs()
 	err = errors.Join(err, e)
 	var ports []*port
 	for _, n := range s.all() {
@@ -151,8 +151,8 @@ func (s *Service) healRules() ([]string, error) {
 		return nil, nil
 	}
 	w := s.wanted()
-	for _, t := range rules.Tables(s.table.Name, s.host.comment, w) {
-		diff, err := s.host.rules.Diff(t)
+	for _, t := range rules.Tables(s.table.Name, s.host.Comment, w) {
+		diff, err := s.host.Rules.Diff(t)
 		if err != nil {
 			return nil, err
 		}
@@ -188,17 +188,17 @@ func (s *Service) reconnect(p *port) (again bool, err error) {
 	if up == nil {
 		return false, nil
 	}
-	l, err := s.host.links.LinkByName(rec.Link)
+	l, err := s.host.Links.LinkByName(rec.Link)
 	if err == nil {
 		if l.Master == up.index && l.Up {
 			return false, nil
 		}
-		return true, s.host.links.Do(rtnl.SetMaster(l.Index, up.index))
+		return true, s.host.Links.Do(rtnl.SetMaster(l.Index, up.index))
 	}
 	if !errors.Is(err, syscall.ENODEV) {
 		return false, err
 	}
-	return true, bridge.Connect(s.host.links, up.rec.Network, up.index, rec.Port, p.ns)
+	return true, bridge.Connect(s.host.Links, up.rec.Network, up.index, rec.Port, p.ns)
 }
 
 // Verify compares what should be in the packet filter with what is: it returns a
@@ -209,8 +209,8 @@ func (s *Service) Verify() (diff []string, want string, err error) {
 	if s.table.Name == "" {
 		return nil, "", nil
 	}
-	for _, t := range rules.Tables(s.table.Name, s.host.comment, s.wanted()) {
-		d, err := s.host.rules.Diff(t)
+	for _, t := range rules.Tables(s.table.Name, s.host.Comment, s.wanted()) {
+		d, err := s.host.Rules.Diff(t)
 		if err != nil {
 			return nil, "", err
 		}

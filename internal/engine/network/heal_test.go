@@ -43,9 +43,9 @@ func TestHeal(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		all, err1 := s.host.links.Links()
-		addrs, err2 := s.host.links.Addrs()
-		l, err3 := s.host.links.LinkByName(link)
+		all, err1 := s.host.Links.Links()
+		addrs, err2 := s.host.Links.Addrs()
+		l, err3 := s.host.Links.LinkByName(link)
 		return err1 == nil && err2 == nil && err3 == nil && sound(n, all, addrs) && l.Master == n.up.index && l.Up
 	}
 	if !whole() {

@@ -28,8 +28,6 @@ package network
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -41,6 +39,8 @@ import (
 	api "github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/network/definition"
+	"lade/internal/engine/network/host"
+	"lade/internal/engine/network/record"
 	"lade/internal/linux/portlock"
 	"lade/internal/metadata"
 	"lade/internal/network/dns"
@@ -80,14 +80,15 @@ type Options struct {
 // Service connects containers to networks. Its methods may be called
 // concurrently.
 type Service struct {
-	o    Options
-	log  *slog.Logger
-	host *host
+	o     Options
+	log   *slog.Logger
+	host  *host.Host
+	store record.Store
 
 	mu     sync.Mutex
 	nets   map[string]*network // by id; guarded by mu
 	places map[string]*place   // by container; guarded by mu
-	table  table               // guarded by mu
+	table  host.Table          // guarded by mu
 	linger *time.Timer         // runs while a network is up without containers; guarded by mu
 	going  []*port             // detached, their links not removed yet; guarded by mu
 	free   int                 // so many of going were let go of already; guarded by mu
@@ -114,7 +115,7 @@ type network struct {
 
 // up is a network that is up.
 type up struct {
-	rec   netRecord
+	rec   record.Network
 	index int // of the bridge
 }
 
@@ -124,7 +125,7 @@ func (n *network) builtin() bool {
 
 // place is a container's place in networks.
 type place struct {
-	rec   placeRecord
+	rec   record.Place
 	ports []*port // in the order of their interfaces
 	locks []*portlock.Lock
 }
@@ -132,7 +133,7 @@ type place struct {
 // port is a container's endpoint.
 type port struct {
 	net *network
-	rec portRecord // guarded by Service.mu; link and addresses do not change
+	rec record.Port // guarded by Service.mu; link and addresses do not change
 
 	mu   sync.Mutex // held while the link is made or removed
 	pid  int        // connected to its namespace; 0: not; guarded by mu
@@ -173,28 +174,22 @@ func New(o Options) (*Service, error) {
 	if o.Names == nil {
 		o.Names = new(dns.Table)
 	}
-	h, err := newHost(o.Owner)
+	h, err := host.New(o.Owner)
 	if err != nil {
 		return nil, err
 	}
 	s := &Service{
-		o: o, log: o.Log, host: h, nets: map[string]*network{}, places: map[string]*place{},
+		o: o, log: o.Log, host: h, store: record.Store{Boot: o.Records, Durable: o.Durable}, nets: map[string]*network{}, places: map[string]*place{},
 		wake: make(chan struct{}, 1), sick: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
 	if err := s.load(); err != nil {
-		return nil, errors.Join(err, h.close())
+		return nil, errors.Join(err, h.Close())
 	}
 	s.behind.Go(s.sweep)
 	return s, nil
-}
-
-// ownerOf returns an owner as a number that links can carry: even and not 0.
-func ownerOf(name string) uint32 {
-	sum := sha256.Sum256([]byte(name))
-	return binary.BigEndian.Uint32(sum[:])&^1 | 2
 }
 
 // Close lets go of the kernel. What containers use stays; networks without
@@ -220,7 +215,7 @@ func (s *Service) Close() error {
 	for _, p := range s.places {
 		errs = append(errs, p.unlock())
 	}
-	return errors.Join(append(errs, s.host.close())...)
+	return errors.Join(append(errs, s.host.Close())...)
 }
 
 // Detach releases what Attach took. A container that is not attached is no

@@ -21,6 +21,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	api "github.com/moby/moby/api/types/network"
 
+	"lade/internal/engine/network/host"
+	"lade/internal/engine/network/record"
 	"lade/internal/ident"
 	"lade/internal/linux/netns"
 	"lade/internal/linux/rtnl"
@@ -49,7 +51,7 @@ func records(tb testing.TB, dir string) *metadata.DB {
 
 // A new network namespace forwards if the host does, and that is nobody's
 // business here.
-var noForwarding = sync.OnceValue(func() error { return errors.Join(setForwarding(4, false), setForwarding(6, false)) })
+var noForwarding = sync.OnceValue(func() error { return errors.Join(host.SetForwarding(4, false), host.SetForwarding(6, false)) })
 
 // open returns a service that has recovered, and a function that closes it.
 func open(tb testing.TB, dir string, running map[string]int) (*Service, func()) {
@@ -136,7 +138,7 @@ func baseline(tb testing.TB) {
 		tb.Errorf("links left: %v", l)
 	}
 	for _, version := range []int{4, 6} {
-		if on, err := forwarding(version); err != nil || on {
+		if on, err := host.Forwarding(version); err != nil || on {
 			tb.Errorf("IPv%d forwarding is on: %v %v", version, on, err)
 		}
 	}
@@ -338,40 +340,34 @@ func TestCloseLeavesContainersConnected(t *testing.T) {
 // TestRecover begins with what a kill at each step leaves.
 func TestRecover(t *testing.T) {
 	id, pid := ident.New(), 0
-	n := netRecord{ID: idOf(Default), Network: bridge.Network{
+	n := record.Network{ID: idOf(Default), Network: bridge.Network{
 		Bridge: "lade0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.76.0.1/22")}, MTU: 1500,
 	}}
-	p := portRecord{Container: id, Network: n.ID, Endpoint: ident.New(), Port: bridge.Port{
+	p := record.Port{Container: id, Network: n.ID, Endpoint: ident.New(), Port: bridge.Port{
 		Link: "lade01234567", Interface: "eth0", MAC: bridge.MAC(netip.MustParseAddr("10.76.0.2")), Addresses: []netip.Prefix{netip.MustParsePrefix("10.76.0.2/22")},
 	}}
 	guarded := rules.Wanted{Guard4: true, Guard6: true}
-	record := func(t *testing.T, db *metadata.DB, port bool) {
+	note := func(t *testing.T, db *metadata.DB, port bool) {
 		t.Helper()
-		err := db.Update(func(tx *metadata.Tx) error {
-			if port {
-				if err := endpoints().Put(tx, p.Container+"/"+p.Endpoint, p); err != nil {
-					return err
-				}
-			}
-			if err := tables().Put(tx, "table", table{Name: "lade", Guard4: true, Guard6: true}); err != nil {
-				return err
-			}
-			return networks().Put(tx, n.ID, n)
-		})
+		store := record.Store{Boot: db}
+		err := errors.Join(store.PutTable(host.Table{Name: "lade", Guard4: true, Guard6: true}), store.PutNetwork(n))
+		if port {
+			err = errors.Join(err, store.PutPlace(record.Place{Container: id}, []record.Port{p}))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	connect := func(t *testing.T, h *host) {
+	connect := func(t *testing.T, h *host.Host) {
 		t.Helper()
-		if err := h.rules.Replace(rules.Tables("lade", h.comment, guarded)...); err != nil {
+		if err := h.Rules.Replace(rules.Tables("lade", h.Comment, guarded)...); err != nil {
 			t.Fatal(err)
 		}
-		index, err := bridge.SetUp(h.links, n.Network)
+		index, err := bridge.SetUp(h.Links, n.Network)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.links.Do(rtnl.SetAlias(index, h.alias(table{Guard4: true, Guard6: true}))); err != nil {
+		if err := h.Links.Do(rtnl.SetAlias(index, h.Alias(host.Table{Guard4: true, Guard6: true}))); err != nil {
 			t.Fatal(err)
 		}
 		ns, err := netns.Open(pid)
@@ -379,39 +375,39 @@ func TestRecover(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer ns.Close()
-		if err := errors.Join(setForwarding(4, true), startForwarding6(), bridge.Connect(h.links, n.Network, index, p.Port, ns)); err != nil {
+		if err := errors.Join(host.SetForwarding(4, true), host.StartForwarding6(), bridge.Connect(h.Links, n.Network, index, p.Port, ns)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	tests := map[string]func(*testing.T, *metadata.DB, *host){
-		"nothing":      func(*testing.T, *metadata.DB, *host) {},
-		"the record":   func(t *testing.T, db *metadata.DB, _ *host) { t.Helper(); record(t, db, false) },
-		"both records": func(t *testing.T, db *metadata.DB, _ *host) { t.Helper(); record(t, db, true) },
-		"the rules": func(t *testing.T, db *metadata.DB, h *host) {
+	tests := map[string]func(*testing.T, *metadata.DB, *host.Host){
+		"nothing":      func(*testing.T, *metadata.DB, *host.Host) {},
+		"the record":   func(t *testing.T, db *metadata.DB, _ *host.Host) { t.Helper(); note(t, db, false) },
+		"both records": func(t *testing.T, db *metadata.DB, _ *host.Host) { t.Helper(); note(t, db, true) },
+		"the rules": func(t *testing.T, db *metadata.DB, h *host.Host) {
 			t.Helper()
-			record(t, db, false)
-			if err := h.rules.Replace(rules.Tables("lade", h.comment, guarded)...); err != nil {
+			note(t, db, false)
+			if err := h.Rules.Replace(rules.Tables("lade", h.Comment, guarded)...); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"an empty bridge": func(t *testing.T, db *metadata.DB, h *host) {
+		"an empty bridge": func(t *testing.T, db *metadata.DB, h *host.Host) {
 			t.Helper()
-			record(t, db, true)
-			if err := h.links.Do(rtnl.AddBridge(rtnl.Bridge{Name: "lade0", Group: h.owner})); err != nil {
+			note(t, db, true)
+			if err := h.Links.Do(rtnl.AddBridge(rtnl.Bridge{Name: "lade0", Group: h.Owner})); err != nil {
 				t.Fatal(err)
 			}
 		},
-		"all of it": func(t *testing.T, db *metadata.DB, h *host) {
+		"all of it": func(t *testing.T, db *metadata.DB, h *host.Host) {
 			t.Helper()
-			record(t, db, true)
+			note(t, db, true)
 			connect(t, h)
 		},
-		"a link and no record of it": func(t *testing.T, db *metadata.DB, h *host) {
+		"a link and no record of it": func(t *testing.T, db *metadata.DB, h *host.Host) {
 			t.Helper()
-			record(t, db, false)
+			note(t, db, false)
 			connect(t, h)
 		},
-		"no record at all": func(t *testing.T, _ *metadata.DB, h *host) {
+		"no record at all": func(t *testing.T, _ *metadata.DB, h *host.Host) {
 			t.Helper()
 			connect(t, h)
 		},
@@ -425,13 +421,13 @@ func TestRecover(t *testing.T) {
 			pid = process(t, true)
 			dir := t.TempDir()
 			db := records(t, dir)
-			h, err := newHost(dir)
+			h, err := host.New(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			n.Owner = h.owner
+			n.Owner = h.Owner
 			leave(t, db, h)
-			_ = h.close()
+			_ = h.Close()
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -482,7 +478,7 @@ func TestTwoEngines(t *testing.T) {
 	}
 	_ = a.Detach(t.Context(), idA)
 	closeA()
-	if on, err := forwarding(4); err != nil || !on {
+	if on, err := host.Forwarding(4); err != nil || !on {
 		t.Errorf("the first engine to leave turned forwarding off for the other (%v)", err)
 	}
 	if l := links(t); !same(l, "lade1", "lade"+endB.EndpointID[:8]) {

@@ -12,6 +12,7 @@ import (
 	api "github.com/moby/moby/api/types/network"
 
 	"lade/internal/engine/network/definition"
+	"lade/internal/engine/network/record"
 	"lade/internal/errdefs"
 	"lade/internal/linux/portlock"
 	"lade/internal/network/bridge"
@@ -57,7 +58,7 @@ func (s *Service) publish(p *place, j Join) error {
 			bindings = []api.PortBinding{{}}
 		}
 		for _, b := range bindings {
-			if err := s.publishOne(p, published{Protocol: number, Container: port.Num()}, b); err != nil {
+			if err := s.publishOne(p, record.Published{Protocol: number, Container: port.Num()}, b); err != nil {
 				return fmt.Errorf("publish port %s: %w", port, err)
 			}
 		}
@@ -105,7 +106,7 @@ func (p *place) wayIn(six bool) *port {
 }
 
 // publishOne takes one port of the host, on each address that is asked for.
-func (s *Service) publishOne(p *place, pub published, b api.PortBinding) error {
+func (s *Service) publishOne(p *place, pub record.Published, b api.PortBinding) error {
 	addrs := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	switch in := p.wayIn(false); {
 	case b.HostIP.IsValid():

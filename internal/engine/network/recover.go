@@ -9,11 +9,11 @@ import (
 	"strings"
 
 	"lade/internal/engine/network/definition"
-	"lade/internal/errdefs"
+	"lade/internal/engine/network/host"
+	"lade/internal/engine/network/record"
 	"lade/internal/linux/netns"
 	"lade/internal/linux/portlock"
 	"lade/internal/linux/rtnl"
-	"lade/internal/metadata"
 	"lade/internal/network/bridge"
 )
 
@@ -31,23 +31,11 @@ func (s *Service) Recover(_ context.Context, running map[string]int) error {
 }
 
 func (s *Service) recover(running map[string]int) error {
-	var left []portRecord
-	var ups []netRecord
-	had := map[string]placeRecord{}
-	err := s.o.Records.View(func(tx *metadata.Tx) error {
-		err := networks().Each(tx, func(_ string, r netRecord) error { ups = append(ups, r); return nil })
-		if err == nil {
-			err = endpoints().Each(tx, func(_ string, r portRecord) error { left = append(left, r); return nil })
-		}
-		if err == nil {
-			err = places().Each(tx, func(id string, r placeRecord) error { had[id] = r; return nil })
-		}
-		return err
-	})
+	left, err := s.store.Left()
 	if err != nil {
 		return err
 	}
-	for _, r := range ups {
+	for _, r := range left.Networks {
 		if n := s.nets[r.ID]; n != nil {
 			if err := n.adopt(r); err != nil {
 				return err
@@ -56,11 +44,11 @@ func (s *Service) recover(running map[string]int) error {
 			return err
 		}
 	}
-	dead := s.takeOver(left, had, running)
+	dead := s.takeOver(left, running)
 	if err := s.removeDead(dead); err != nil {
 		return err
 	}
-	if err := s.restore(); err != nil {
+	if err := s.restore(left.Table); err != nil {
 		return err
 	}
 	return errors.Join(s.tearDownIdle(), s.removeStrays())
@@ -68,7 +56,7 @@ func (s *Service) recover(running map[string]int) error {
 
 // adopt takes a network for up. The default one has its subnets from there, where
 // the record of its definition is lost.
-func (n *network) adopt(r netRecord) (err error) {
+func (n *network) adopt(r record.Network) (err error) {
 	n.up = &up{rec: r}
 	if len(n.def.Subnets) > 0 {
 		return nil
@@ -80,14 +68,14 @@ func (n *network) adopt(r netRecord) (err error) {
 	return err
 }
 
-func (s *Service) forget(r netRecord) error {
-	return errors.Join(bridge.TearDown(s.host.links, r.Network), s.deleteNetwork(r))
+func (s *Service) forget(r record.Network) error {
+	return errors.Join(bridge.TearDown(s.host.Links, r.Network), s.store.DeleteNetwork(r))
 }
 
 // takeOver makes places of records, and returns the ports of containers that do
 // not run.
-func (s *Service) takeOver(left []portRecord, had map[string]placeRecord, running map[string]int) (dead []*port) {
-	for _, r := range left {
+func (s *Service) takeOver(left record.Left, running map[string]int) (dead []*port) {
+	for _, r := range left.Ports {
 		n := s.nets[r.Network]
 		if n == nil || n.up == nil {
 			n = &network{def: definition.Network{ID: r.Network, Name: r.Network}, ports: map[string]*port{}}
@@ -108,7 +96,7 @@ func (s *Service) takeOver(left []portRecord, had map[string]placeRecord, runnin
 		n.ports[r.Container] = o
 		p := s.places[r.Container]
 		if p == nil {
-			p = &place{rec: had[r.Container]}
+			p = &place{rec: left.Places[r.Container]}
 			p.rec.Container = r.Container
 			s.places[r.Container] = p
 		}
@@ -136,11 +124,7 @@ func (s *Service) removeDead(dead []*port) error {
 	if len(dead) == 0 {
 		return nil
 	}
-	var links []bridge.Port
-	for _, p := range dead {
-		links = append(links, p.rec.Port)
-	}
-	if err := s.host.disconnect(links...); err != nil {
+	if err := s.host.Disconnect(linksOf(dead)...); err != nil {
 		return err
 	}
 	return s.deletePorts(dead)
@@ -148,9 +132,8 @@ func (s *Service) removeDead(dead []*port) error {
 
 // restore makes whole what there is of networks that are up: where the engine was
 // killed, or somebody took things away meanwhile. s.mu is held.
-func (s *Service) restore() error {
-	guard, err := s.findTable()
-	if err != nil {
+func (s *Service) restore(guard host.Table) error {
+	if err := s.findTable(guard); err != nil {
 		return err
 	}
 	for _, n := range s.all() {
@@ -189,36 +172,29 @@ func (s *Service) restore() error {
 }
 
 // findTable finds the table that the engine before this one had.
-func (s *Service) findTable() (before table, err error) {
-	there, err := s.host.rules.Tables()
+func (s *Service) findTable(before host.Table) error {
+	there, err := s.host.Rules.Tables()
 	if err != nil {
-		return before, err
+		return err
 	}
 	for _, t := range there {
-		if t.Comment == s.host.comment && s.table.Name == "" {
-			s.table = table{Name: t.Name}
-			s.table.Guard4, s.table.Guard6, err = s.host.guards()
+		if t.Comment == s.host.Comment && s.table.Name == "" {
+			s.table = host.Table{Name: t.Name}
+			s.table.Guard4, s.table.Guard6, err = s.host.Guards()
 		}
 	}
 	if err != nil {
-		return before, err
+		return err
 	}
 	// By now the host forwards, so only the record knows that it did not.
-	err = s.o.Records.View(func(tx *metadata.Tx) (err error) {
-		before, err = tables().Get(tx, "table")
-		return err
-	})
-	if err != nil && !errdefs.Is(err, errdefs.NotFound) {
-		return before, err
-	}
 	s.table.Guard4, s.table.Guard6 = s.table.Guard4 || before.Guard4, s.table.Guard6 || before.Guard6
-	return before, nil
+	return nil
 }
 
 // removeStrays removes what carries this engine's mark and no record tells of:
 // what is left where records are lost. s.mu is held.
 func (s *Service) removeStrays() error {
-	links, err := s.host.links.Links()
+	links, err := s.host.Links.Links()
 	if err != nil {
 		return err
 	}
@@ -226,28 +202,27 @@ func (s *Service) removeStrays() error {
 	var mine []rtnl.Link
 	for _, l := range links {
 		switch {
-		case l.Group != s.host.owner:
+		case l.Group != s.host.Owner:
 		case l.Kind == "veth" && isLinkName(l.Name) && !s.linkTaken(l.Name):
 			strays = append(strays, bridge.Port{Link: l.Name})
-		case isBridge(l) && !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil && n.up.rec.Bridge == l.Name }):
+		case host.IsBridge(l) && !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil && n.up.rec.Bridge == l.Name }):
 			mine = append(mine, l)
 		}
 	}
 	if len(strays) > 0 {
-		if err := s.host.disconnect(strays...); err != nil {
+		if err := s.host.Disconnect(strays...); err != nil {
 			return err
 		}
 	}
 	t := s.table
 	for _, l := range mine {
-		t.Guard4 = t.Guard4 || strings.Contains(l.Alias, wasOff4)
-		t.Guard6 = t.Guard6 || strings.Contains(l.Alias, wasOff6)
-		if err := bridge.TearDown(s.host.links, bridge.Network{Bridge: l.Name}); err != nil {
+		t.Learn(l.Alias)
+		if err := bridge.TearDown(s.host.Links, bridge.Network{Bridge: l.Name}); err != nil {
 			return err
 		}
 	}
 	if len(mine) > 0 {
-		if err := s.host.stopForwarding(t); err != nil {
+		if err := s.host.StopForwarding(t); err != nil {
 			return err
 		}
 	}
@@ -256,13 +231,13 @@ func (s *Service) removeStrays() error {
 
 // removeTables removes tables of this engine that it does not use.
 func (s *Service) removeTables() error {
-	tables, err := s.host.rules.Tables()
+	tables, err := s.host.Rules.Tables()
 	if err != nil {
 		return err
 	}
 	for _, t := range tables {
-		if t.Comment == s.host.comment && t.Name != s.table.Name {
-			err = errors.Join(err, s.host.rules.Delete(t))
+		if t.Comment == s.host.Comment && t.Name != s.table.Name {
+			err = errors.Join(err, s.host.Rules.Delete(t))
 		}
 	}
 	if s.table.Name != "" && !slices.ContainsFunc(s.all(), func(n *network) bool { return n.up != nil }) {

@@ -93,7 +93,7 @@ func (s *Service) sweepRound(all bool) (more bool) {
 	}
 	var err error
 	if len(old) > 0 {
-		err = s.host.disconnectLeft(old)
+		err = s.host.DisconnectLeft(linksOf(old))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"lade/internal/engine/network/definition"
+	"lade/internal/engine/network/host"
+	"lade/internal/engine/network/record"
 	"lade/internal/errdefs"
 	"lade/internal/linux/rtnl"
 	"lade/internal/network/bridge"
@@ -76,7 +78,7 @@ func (s *Service) bringUp(n *network) error {
 			return err
 		}
 		n.up = &up{rec: rec}
-		err = s.putNetwork(rec)
+		err = s.store.PutNetwork(rec)
 		if err == nil {
 			err = s.make(n)
 		}
@@ -91,7 +93,7 @@ func (s *Service) bringUp(n *network) error {
 		}
 		if errors.Is(err, os.ErrExist) {
 			n.up = nil
-			return errors.Join(errdefs.With(errdefs.Conflict, err), s.deleteNetwork(rec), s.unclaim())
+			return errors.Join(errdefs.With(errdefs.Conflict, err), s.store.DeleteNetwork(rec), s.unclaim())
 		}
 		return errors.Join(err, s.tearDown(n))
 	}
@@ -105,7 +107,7 @@ func (s *Service) make(n *network) error {
 			return err
 		}
 	}
-	index, err := bridge.SetUp(s.host.links, n.up.rec.Network)
+	index, err := bridge.SetUp(s.host.Links, n.up.rec.Network)
 	if err != nil {
 		return errors.Join(err, s.edit(rules.Wanted{}, rules.Wanted{Networks: n.wanted()}))
 	}
@@ -114,14 +116,14 @@ func (s *Service) make(n *network) error {
 		return nil
 	}
 	// For people, and for other engines.
-	if err := s.host.links.Do(rtnl.SetAlias(index, s.host.alias(s.table))); err != nil {
+	if err := s.host.Links.Do(rtnl.SetAlias(index, s.host.Alias(s.table))); err != nil {
 		return err
 	}
-	if err := setForwarding(4, true); err != nil {
+	if err := host.SetForwarding(4, true); err != nil {
 		return err
 	}
 	if n.def.IPv6 && !n.def.Internal {
-		return startForwarding6()
+		return host.StartForwarding6()
 	}
 	return nil
 }
@@ -129,7 +131,7 @@ func (s *Service) make(n *network) error {
 // tearDown removes what there is of a network. s.mu is held.
 func (s *Service) tearDown(n *network) error {
 	rec, want := n.up.rec, rules.Wanted{Networks: n.wanted()}
-	if err := bridge.TearDown(s.host.links, rec.Network); err != nil {
+	if err := bridge.TearDown(s.host.Links, rec.Network); err != nil {
 		return err
 	}
 	n.up = nil // even where not all could be taken away: it is not up
@@ -140,18 +142,18 @@ func (s *Service) tearDown(n *network) error {
 	if err != nil {
 		return err
 	}
-	return s.deleteNetwork(rec)
+	return s.store.DeleteNetwork(rec)
 }
 
 // plan says what a network is made of on the host.
-func (s *Service) plan(n *network) (netRecord, error) {
-	b := bridge.Network{Owner: s.host.owner, MTU: n.def.MTU(), Isolated: n.def.Apart()}
+func (s *Service) plan(n *network) (record.Network, error) {
+	b := bridge.Network{Owner: s.host.Owner, MTU: n.def.MTU(), Isolated: n.def.Apart()}
 	if b.MTU == 0 {
-		b.MTU = s.host.mtu()
+		b.MTU = s.host.MTU()
 	}
 	if n.def.Driver != definition.Bridge {
 		b.Shared = &bridge.Shared{Parent: n.def.Parent(), Kind: n.def.Driver, Mode: n.def.Mode()}
-		return netRecord{ID: n.def.ID, Network: b}, nil
+		return record.Network{ID: n.def.ID, Network: b}, nil
 	}
 	for _, p := range n.pools {
 		if p.Gateway().IsValid() {
@@ -163,11 +165,11 @@ func (s *Service) plan(n *network) (netRecord, error) {
 	case n.def.BridgeName() != "":
 		b.Bridge = n.def.BridgeName()
 	case n.def.Name == Default:
-		b.Bridge, err = s.host.freeName()
+		b.Bridge, err = s.host.FreeName()
 	default:
 		b.Bridge = rules.Prefix + "-" + n.def.ID[:10]
 	}
-	return netRecord{ID: n.def.ID, Network: b}, err
+	return record.Network{ID: n.def.ID, Network: b}, err
 }
 
 // provide gives a network its subnets and pools, if it has none. Those of the
@@ -175,12 +177,12 @@ func (s *Service) plan(n *network) (netRecord, error) {
 // to use them elsewhere.
 func (s *Service) provide(n *network) error {
 	if n.def.Name == Default && n.def.Driver == definition.Bridge {
-		inUse, err := s.host.inUse()
+		inUse, err := s.host.InUse()
 		if err != nil {
 			return err
 		}
 		for _, sub := range n.def.Subnets {
-			if _, taken := overlapping(sub.Subnet, inUse); taken {
+			if _, taken := host.Overlapping(sub.Subnet, inUse); taken {
 				n.def.Subnets = nil
 				break
 			}
@@ -190,7 +192,7 @@ func (s *Service) provide(n *network) error {
 			if err := s.choose(&n.def, s.o.Ranges, inUse); err != nil {
 				return err
 			}
-			if err := s.putDefinition(n.def); err != nil {
+			if err := s.store.PutDefinition(n.def); err != nil {
 				return err
 			}
 		}
@@ -204,10 +206,10 @@ func (s *Service) provide(n *network) error {
 }
 
 // choose fills in the subnets that a definition leaves open.
-func (s *Service) choose(d *definition.Network, ranges []ipam.Range, inUse []use) error {
+func (s *Service) choose(d *definition.Network, ranges []ipam.Range, inUse []host.Use) error {
 	var taken []netip.Prefix
 	for _, u := range inUse {
-		taken = append(taken, u.prefix)
+		taken = append(taken, u.Prefix)
 	}
 	for _, n := range s.nets {
 		for _, sub := range n.def.Subnets {
@@ -308,7 +310,7 @@ func (s *Service) edit(add, remove rules.Wanted) error {
 		return nil // no network with rules is up
 	}
 	plus, minus := rules.Elements(s.table.Name, add), rules.Elements(s.table.Name, remove)
-	err := s.host.rules.Edit(plus, minus)
+	err := s.host.Rules.Edit(plus, minus)
 	if err == nil {
 		return nil
 	}
@@ -323,19 +325,19 @@ func (s *Service) edit(add, remove rules.Wanted) error {
 // putBack puts all of the rules in place of what there is. Where somebody else has
 // a table of that name by now, it takes another one. s.mu is held.
 func (s *Service) putBack(w rules.Wanted) error {
-	there, err := s.host.rules.Tables()
+	there, err := s.host.Rules.Tables()
 	if err != nil {
 		return err
 	}
 	for _, t := range there {
-		if t.Name == s.table.Name && t.Comment != s.host.comment {
+		if t.Name == s.table.Name && t.Comment != s.host.Comment {
 			if err := s.claimName(w); err != nil {
 				return err
 			}
-			return s.putTable(s.table)
+			return s.store.PutTable(s.table)
 		}
 	}
-	return s.host.rules.Replace(rules.Tables(s.table.Name, s.host.comment, w)...)
+	return s.host.Rules.Replace(rules.Tables(s.table.Name, s.host.Comment, w)...)
 }
 
 // missing returns have with what is in add and without what is in remove, each
@@ -359,32 +361,24 @@ func missing[T any](have, add, remove []T, key func(T) string) []T {
 	return out
 }
 
-// table is what is there while any bridge is.
-type table struct {
-	Name string
-	// Guard4 and Guard6 say that the host forwards packets only because of
-	// engines like this one.
-	Guard4, Guard6 bool
-}
-
 // claim takes a table of rules for this engine, if it has none. s.mu is held.
 func (s *Service) claim() error {
 	if s.table.Name != "" {
 		return nil
 	}
-	t := table{}
+	t := host.Table{}
 	var err error
-	if t.Guard4, t.Guard6, err = s.host.guards(); err != nil {
+	if t.Guard4, t.Guard6, err = s.host.Guards(); err != nil {
 		return err
 	}
 	s.table = t
 	if err := s.claimName(rules.Wanted{Guard4: t.Guard4, Guard6: t.Guard6}); err != nil {
-		s.table = table{}
+		s.table = host.Table{}
 		return err
 	}
 	// Should the engine be killed before this, forwarding is as it was, and the
 	// table tells by its comment whose it is.
-	return s.putTable(s.table)
+	return s.store.PutTable(s.table)
 }
 
 // claimName makes the table of rules, under the first name that is free. Other
@@ -395,7 +389,7 @@ func (s *Service) claimName(w rules.Wanted) error {
 		if i > 0 {
 			name += strconv.Itoa(i)
 		}
-		err := s.host.rules.Claim(rules.Tables(name, s.host.comment, w)...)
+		err := s.host.Rules.Claim(rules.Tables(name, s.host.Comment, w)...)
 		if errors.Is(err, syscall.EEXIST) && i < 1000 {
 			continue
 		}
@@ -417,12 +411,12 @@ func (s *Service) unclaim() error {
 	if s.table.Name == "" {
 		return nil
 	}
-	if err := s.host.stopForwarding(s.table); err != nil {
+	if err := s.host.StopForwarding(s.table); err != nil {
 		return err
 	}
-	if err := s.host.rules.Delete(rules.Tables(s.table.Name, "", rules.Wanted{})...); err != nil {
+	if err := s.host.Rules.Delete(rules.Tables(s.table.Name, "", rules.Wanted{})...); err != nil {
 		return err
 	}
-	s.table = table{}
-	return s.putTable(s.table)
+	s.table = host.Table{}
+	return s.store.PutTable(s.table)
 }

@@ -1,6 +1,11 @@
-package network
+// Package host is the kernel's network state in the namespace of the engine: what
+// the host has of its own, which networks must leave alone, and what it is turned
+// to while networks are up.
+package host
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -17,15 +22,16 @@ import (
 	"lade/internal/network/rules"
 )
 
-// host is the kernel's network state in the namespace of the engine.
-type host struct {
-	links   *rtnl.Conn
-	rules   *nft.Conn
-	owner   uint32 // the group of all links that are this engine's
-	comment string // of its tables, and the beginning of its bridges' aliases
+// Host is the kernel's network state in the namespace of the engine.
+type Host struct {
+	Links   *rtnl.Conn
+	Rules   *nft.Conn
+	Owner   uint32 // the group of all links that are this engine's
+	Comment string // of its tables, and the beginning of its bridges' aliases
 }
 
-func newHost(owner string) (*host, error) {
+// New opens the kernel for an engine, which its owner sets apart from others.
+func New(owner string) (*Host, error) {
 	links, err := rtnl.Dial()
 	if err != nil {
 		return nil, err
@@ -34,22 +40,38 @@ func newHost(owner string) (*host, error) {
 	if err != nil {
 		return nil, errors.Join(err, links.Close())
 	}
-	return &host{links, rules, ownerOf(owner), engineMark + owner}, nil
+	return &Host{links, rules, ownerOf(owner), mark + owner}, nil
 }
 
-func (h *host) close() error { return errors.Join(h.links.Close(), h.rules.Close()) }
+// Close lets go of the kernel. What was made stays.
+func (h *Host) Close() error { return errors.Join(h.Links.Close(), h.Rules.Close()) }
 
-// engineMark begins what tells people and other engines whose a table or a bridge
+// mark begins what tells people and other engines whose a table or a bridge
 // is; the engine's state directory follows. The words after it say that the
 // engine turned forwarding on, or came when another that had done so was there.
 const (
-	engineMark = "Lade, engine "
-	wasOff4    = "; ip_forward was off"
-	wasOff6    = "; IPv6 forwarding was off"
+	mark    = "Lade, engine "
+	wasOff4 = "; ip_forward was off"
+	wasOff6 = "; IPv6 forwarding was off"
 )
 
-func (h *host) alias(t table) string {
-	s := h.comment[:min(len(h.comment), 180)]
+// Table is the table of rules that is there while any bridge is.
+type Table struct {
+	Name string
+	// Guard4 and Guard6 say that the host forwards packets only because of
+	// engines like this one.
+	Guard4, Guard6 bool
+}
+
+// Learn adds what the alias of a bridge says of forwarding.
+func (t *Table) Learn(alias string) {
+	t.Guard4 = t.Guard4 || strings.Contains(alias, wasOff4)
+	t.Guard6 = t.Guard6 || strings.Contains(alias, wasOff6)
+}
+
+// Alias returns what a bridge says of whose it is.
+func (h *Host) Alias(t Table) string {
+	s := h.Comment[:min(len(h.Comment), 180)]
 	if t.Guard4 {
 		s += wasOff4
 	}
@@ -59,9 +81,9 @@ func (h *host) alias(t table) string {
 	return s
 }
 
-// isBridge reports whether a link is an engine's bridge.
-func isBridge(l rtnl.Link) bool {
-	return l.Kind == "bridge" && strings.HasPrefix(l.Alias, engineMark) || isBridgeName(l.Name) && l.Kind == "bridge"
+// IsBridge reports whether a link is an engine's bridge.
+func IsBridge(l rtnl.Link) bool {
+	return l.Kind == "bridge" && strings.HasPrefix(l.Alias, mark) || isBridgeName(l.Name) && l.Kind == "bridge"
 }
 
 func isBridgeName(name string) bool {
@@ -70,24 +92,24 @@ func isBridgeName(name string) bool {
 	return ok && (err == nil || strings.HasPrefix(digits, "-"))
 }
 
-// guards returns whether the host forwards packets of either version only because
+// Guards returns whether the host forwards packets of either version only because
 // of engines like this one, or will when this one has turned it on.
-func (h *host) guards() (four, six bool, err error) {
-	links, err := h.links.Links()
+func (h *Host) Guards() (four, six bool, err error) {
+	links, err := h.Links.Links()
 	if err != nil {
 		return false, false, err
 	}
-	on, err := forwarding(4)
+	on, err := Forwarding(4)
 	if err != nil {
 		return false, false, err
 	}
-	on6, err := forwarding(6)
+	on6, err := Forwarding(6)
 	if err != nil {
 		on6 = true // a kernel without IPv6 forwards none
 	}
 	four, six = !on, !on6
 	for _, l := range links {
-		if isBridge(l) {
+		if IsBridge(l) {
 			four = four || strings.Contains(l.Alias, wasOff4)
 			six = six || strings.Contains(l.Alias, wasOff6)
 		}
@@ -95,9 +117,9 @@ func (h *host) guards() (four, six bool, err error) {
 	return four, six, nil
 }
 
-// freeName returns the first name for a bridge that is free.
-func (h *host) freeName() (string, error) {
-	links, err := h.links.Links()
+// FreeName returns the first name for a bridge that is free.
+func (h *Host) FreeName() (string, error) {
+	links, err := h.Links.Links()
 	if err != nil {
 		return "", err
 	}
@@ -109,27 +131,28 @@ func (h *host) freeName() (string, error) {
 	}
 }
 
-func (h *host) disconnect(ports ...bridge.Port) error {
-	return bridge.Disconnect(h.links, h.owner, ports...)
+// Disconnect removes links of this engine's, all in one go.
+func (h *Host) Disconnect(ports ...bridge.Port) error {
+	return bridge.Disconnect(h.Links, h.Owner, ports...)
 }
 
-// disconnectLeft removes the links of those ports whose namespace is held.
-func (h *host) disconnectLeft(ports []*port) error {
+// DisconnectLeft removes the links of those ports whose namespace is held.
+func (h *Host) DisconnectLeft(ports []bridge.Port) error {
 	var left []bridge.Port
 	for _, p := range ports {
-		_, err := h.links.LinkByName(p.rec.Link)
+		_, err := h.Links.LinkByName(p.Link)
 		if errors.Is(err, syscall.ENODEV) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		left = append(left, p.rec.Port)
+		left = append(left, p)
 	}
 	if len(left) == 0 {
 		return nil
 	}
-	return h.disconnect(left...)
+	return h.Disconnect(left...)
 }
 
 // forwardingFile returns the switch of a version of IP.
@@ -140,14 +163,15 @@ func forwardingFile(version int) string {
 	return "ipv4/ip_forward"
 }
 
-// forwarding reports whether the host forwards packets.
-func forwarding(version int) (bool, error) {
+// Forwarding reports whether the host forwards packets.
+func Forwarding(version int) (bool, error) {
 	b, err := os.ReadFile(filepath.Join("/proc/sys/net", forwardingFile(version)))
 	return strings.TrimSpace(string(b)) != "0", err
 }
 
-func setForwarding(version int, on bool) error {
-	if now, err := forwarding(version); err != nil || now == on {
+// SetForwarding has the host forward packets, or not.
+func SetForwarding(version int, on bool) error {
+	if now, err := Forwarding(version); err != nil || now == on {
 		return err
 	}
 	value := "0"
@@ -167,22 +191,22 @@ const (
 	always           = "2"
 )
 
-// startForwarding6 has the host forward IPv6. A host that forwards takes no
+// StartForwarding6 has the host forward IPv6. A host that forwards takes no
 // router's advertisements any more, unless told so for each link: those that have
 // their addresses from there would lose them.
-func startForwarding6() error {
-	on, err := forwarding(6)
+func StartForwarding6() error {
+	on, err := Forwarding(6)
 	if on || errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err := swapAcceptRA(unlessForwarding, always); err != nil {
 		return err
 	}
-	return setForwarding(6, true)
+	return SetForwarding(6, true)
 }
 
 func stopForwarding6() error {
-	if err := setForwarding(6, false); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := SetForwarding(6, false); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return swapAcceptRA(always, unlessForwarding)
@@ -208,58 +232,58 @@ func swapAcceptRA(from, to string) error {
 	return nil
 }
 
-// stopForwarding turns off what engines like this one turned on, if this is the
+// StopForwarding turns off what engines like this one turned on, if this is the
 // last one.
-func (h *host) stopForwarding(t table) error {
-	links, err := h.links.Links()
+func (h *Host) StopForwarding(t Table) error {
+	links, err := h.Links.Links()
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(links, isBridge) {
+	if slices.ContainsFunc(links, IsBridge) {
 		return nil
 	}
 	if t.Guard4 {
-		err = setForwarding(4, false)
+		err = SetForwarding(4, false)
 	}
-	if on, _ := forwarding(6); t.Guard6 && on {
+	if on, _ := Forwarding(6); t.Guard6 && on {
 		err = errors.Join(err, stopForwarding6())
 	}
 	return err
 }
 
-// use is a part of the address space that somebody uses, and who.
-type use struct {
-	prefix netip.Prefix
-	by     string
+// Use is a part of the address space that somebody uses, and who.
+type Use struct {
+	Prefix netip.Prefix
+	By     string
 }
 
-// overlapping returns the first use that has an address in common with a subnet.
-func overlapping(p netip.Prefix, uses []use) (use, bool) {
+// Overlapping returns the first use that has an address in common with a subnet.
+func Overlapping(p netip.Prefix, uses []Use) (Use, bool) {
 	for _, u := range uses {
 		// The default route leads everywhere and says nothing.
-		if u.prefix.Bits() > 0 && p.Overlaps(u.prefix) {
+		if u.Prefix.Bits() > 0 && p.Overlaps(u.Prefix) {
 			return u, true
 		}
 	}
-	return use{}, false
+	return Use{}, false
 }
 
-// inUse returns the addresses that a new subnet must leave alone: where the
+// InUse returns the addresses that a new subnet must leave alone: where the
 // host has routes to, and its resolvers.
-func (h *host) inUse() ([]use, error) {
-	routes, err := h.links.Routes()
+func (h *Host) InUse() ([]Use, error) {
+	routes, err := h.Links.Routes()
 	if err != nil {
 		return nil, err
 	}
-	routes6, err := h.links.Routes6()
+	routes6, err := h.Links.Routes6()
 	if err != nil {
 		routes6 = nil // a kernel without IPv6
 	}
-	links, err := h.links.Links()
+	links, err := h.Links.Links()
 	if err != nil {
 		return nil, err
 	}
-	var out []use
+	var out []Use
 	for _, r := range append(routes, routes6...) {
 		by := "a route of the host"
 		for _, l := range links {
@@ -267,28 +291,28 @@ func (h *host) inUse() ([]use, error) {
 				by = fmt.Sprintf("the host's route to %s by %s", r.Dst, l.Name)
 			}
 		}
-		out = append(out, use{r.Dst, by})
+		out = append(out, Use{r.Dst, by})
 	}
 	b, _ := os.ReadFile("/etc/resolv.conf")
 	for line := range strings.Lines(string(b)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
 			if a, err := netip.ParseAddr(f[1]); err == nil && !a.IsLoopback() {
-				out = append(out, use{netip.PrefixFrom(a.WithZone(""), a.BitLen()), "the host's name server " + f[1]})
+				out = append(out, Use{netip.PrefixFrom(a.WithZone(""), a.BitLen()), "the host's name server " + f[1]})
 			}
 		}
 	}
 	return out, nil
 }
 
-// mtu returns the largest packet that fits through the link of the default
+// MTU returns the largest packet that fits through the link of the default
 // route: containers that send larger ones lose them where no router tells.
-func (h *host) mtu() int {
+func (h *Host) MTU() int {
 	const ethernet = 1500
-	routes, err := h.links.Routes()
+	routes, err := h.Links.Routes()
 	if err != nil {
 		return ethernet
 	}
-	links, err := h.links.Links()
+	links, err := h.Links.Links()
 	if err != nil {
 		return ethernet
 	}
@@ -303,4 +327,16 @@ func (h *host) mtu() int {
 		}
 	}
 	return ethernet
+}
+
+// ownerOf returns an owner as a number that links can carry: even and not 0.
+func ownerOf(name string) uint32 {
+	sum := sha256.Sum256([]byte(name))
+	return binary.BigEndian.Uint32(sum[:])&^1 | 2
+}
+
+// HaveIPv6 reports whether the kernel has IPv6.
+func HaveIPv6() bool {
+	_, err := Forwarding(6)
+	return err == nil
 }
