@@ -73,7 +73,7 @@ func (a *app) create(ctx context.Context, args []string) error {
 	activation(&o)
 	o.Planned, o.Systemd, o.Rootless = a.planned, a.systemd, a.rootless
 	if explain != "" {
-		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
+		return a.print(explain, func() (*program.Program, error) { return container.Explain(a.store(), o) })
 	}
 	return container.Create(ctx, a.store(), o)
 }
@@ -118,7 +118,7 @@ func (a *app) explain(_ context.Context, args []string) error {
 		}
 		o.Bundle = rec.Bundle
 	}
-	return a.print(format, func() (*program.Program, error) { return container.Explain(o) })
+	return a.print(format, func() (*program.Program, error) { return container.Explain(a.store(), o) })
 }
 
 func (a *app) start(ctx context.Context, args []string) error {
@@ -148,7 +148,7 @@ func (a *app) run(ctx context.Context, args []string) error {
 	activation(&o)
 	o.Planned, o.Systemd, o.Rootless = a.planned, a.systemd, a.rootless
 	if explain != "" {
-		return a.print(explain, func() (*program.Program, error) { return container.Explain(o) })
+		return a.print(explain, func() (*program.Program, error) { return container.Explain(a.store(), o) })
 	}
 	if detach {
 		return container.Create(ctx, a.store(), o)

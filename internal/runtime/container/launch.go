@@ -76,7 +76,7 @@ type Process struct {
 // more. Executed must follow.
 func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, error) {
 	goOn := !o.Wait
-	b, prog, facts, err := compile(&o, mutation(ctx))
+	b, prog, facts, err := compile(store, &o, mutation(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (p *Process) Remove(ctx context.Context) error {
 
 // compile plans a start. A container with hooks between its creation and its
 // start waits for the latter, even if nobody asked.
-func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Program, plan.Facts, error) {
+func compile(store state.Store, o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Program, plan.Facts, error) {
 	b, err := bundle.Load(o.Bundle)
 	if err != nil {
 		return nil, nil, plan.Facts{}, err
@@ -178,7 +178,7 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 		mutant.Facts(&facts)
 	}
 	prog, err := plan.Start(plan.Input{
-		ID: o.ID, Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
+		ID: o.ID, State: store.Path(o.ID), Bundle: b.Dir, Rootfs: b.Rootfs, Config: b.Config, Wait: o.Wait,
 		NoPivot: o.NoPivot, PlainTerminal: o.ConsoleFD > 0, NoKeyring: o.NoKeyring, Keep: o.Keep, Unchecked: mutant.Unchecked,
 	}, facts)
 	if err == nil && mutant.Program != nil {
@@ -188,8 +188,8 @@ func compile(o *CreateOptions, mutant Mutation) (*bundle.Bundle, *program.Progra
 }
 
 // Explain returns the program that Create would carry out.
-func Explain(o CreateOptions) (*program.Program, error) {
-	_, prog, _, err := compile(&o, Mutation{})
+func Explain(store state.Store, o CreateOptions) (*program.Program, error) {
+	_, prog, _, err := compile(store, &o, Mutation{})
 	return prog, err
 }
 

@@ -111,6 +111,8 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, r.child.listener(r.listener)
 	case "copy_up":
 		return 0, r.child.copyUp(s.Args[1].N)
+	case "close":
+		return 0, r.forget(program.Slot(s.Args[0].S))
 	case "record", "hook", "cgroup", "unit", "net_device", "helper":
 		pid := 0
 		if r.child != nil {
@@ -119,6 +121,17 @@ func (r *runner) one(s *program.Step) (int, error) {
 		return 0, r.do(s, pid)
 	}
 	return r.raw(s)
+}
+
+// forget closes a descriptor that a step yielded.
+func (r *runner) forget(s program.Slot) error {
+	fd, ok := r.slots[s]
+	if !ok {
+		return unix.EBADF
+	}
+	delete(r.slots, s)
+	r.own = slices.DeleteFunc(r.own, func(n int) bool { return n == fd })
+	return unix.Close(fd)
 }
 
 // raw takes a step that is one system call.

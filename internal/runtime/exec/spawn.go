@@ -70,10 +70,26 @@ func Start(p *program.Program, o Options) (*Child, error) {
 	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do, listener: o.Listener}
 	defer r.close()
 	maps.Copy(r.slots, o.FDs)
-	if slices.ContainsFunc(p.Before, func(s program.Step) bool { return s.Call == "setns" }) {
-		// For good: no other goroutine may find itself in those namespaces.
-		runtime.LockOSThread()
+	var c *Child
+	var err error
+	if slices.ContainsFunc(p.Before, func(s program.Step) bool { return s.Call == "setns" || s.Call == "unshare" }) {
+		apart(func() { c, err = begin(p, r, o) })
+	} else {
+		c, err = begin(p, r, o)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if err := r.all(p.Beside); err != nil {
+		c.Kill()
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin takes the steps up to the child's first.
+func begin(p *program.Program, r *runner, o Options) (*Child, error) {
 	if err := r.all(p.Before); err != nil {
 		return nil, err
 	}
@@ -90,12 +106,28 @@ func Start(p *program.Program, o Options) (*Child, error) {
 		return nil, err
 	}
 	r.slots[program.Sync], r.child = pair[0], c
-	if err := r.all(p.Beside); err != nil {
-		c.Kill()
-		c.Close()
-		return nil, err
-	}
 	return c, nil
+}
+
+// apart calls f on a thread that ends with it: f leaves namespaces behind in
+// which nothing else of the runtime may find itself. The process's first
+// thread, which /proc/self speaks of and which cannot end, is not taken.
+func apart(f func()) {
+	done := make(chan struct{})
+	var run func()
+	run = func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends
+		if unix.Gettid() == unix.Getpid() {
+			go run() // on another, while this one is held
+			<-done
+			runtime.UnlockOSThread()
+			return
+		}
+		defer close(done)
+		f()
+	}
+	go run()
+	<-done
 }
 
 // clone makes the child.

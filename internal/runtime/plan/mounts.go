@@ -90,17 +90,21 @@ func (b *builder) rootMount() error {
 	// The runtime opens the tree: the way to it may be closed to the user that
 	// the child is by now. It is put over the old root, a place that needs no
 	// way at all.
+	tree := b.outside(rootFD)
 	open := []program.Step{
-		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, rootFD), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
+		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, tree), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
 	}
 	if !b.sharedWithHost() {
-		open = append(open, step.Why(step.SetAttr(rootFD, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
+		open = append(open, step.Why(step.SetAttr(tree, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
 	}
-	open = append(open, step.Why(step.SetAttr(rootFD, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
+	open = append(open, step.Why(step.SetAttr(tree, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
 	if b.f.Rootless {
 		b.add(open...) // only the child may
 	} else {
 		b.prog.Before = append(b.prog.Before, open...)
+	}
+	if b.staged() {
+		b.add(b.collect()...)
 	}
 	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
 		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
@@ -320,7 +324,9 @@ func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 	} else {
 		b.add(step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, mntFD), "open the source "+m.Source+" of the mount at "+m.Destination), label))
 	}
-	b.add(b.bindAttributes(fd, o, m.Destination)...)
+	if fd == mntFD || !b.staged() {
+		b.add(b.bindAttributes(fd, o, m.Destination)...)
+	}
 	b.place(m.Destination, src.Dir, step.InRoot, label, b.outsideProc(i, m)...)
 	b.add(step.Say(step.Attach(fd, placeFD), "mount "+m.Source+" at "+m.Destination), step.Close(placeFD))
 	if o.Propagation != 0 {
@@ -360,7 +366,7 @@ func (b *builder) openTrees() []program.Step {
 	for _, i := range b.binds {
 		m := &b.cfg.Mounts[i]
 		o, _ := mountopt.Parse(i, m) // it went well before
-		fd := treeSlot(i)
+		fd := b.outside(treeSlot(i))
 		steps = append(steps,
 			step.Why(step.Say(step.CloneTree(program.CWD(), m.Source, o.Recursive, fd), "open the source "+m.Source+" of the mount at "+m.Destination), step.Field("mounts", i)),
 		)
@@ -368,6 +374,9 @@ func (b *builder) openTrees() []program.Step {
 			steps = append(steps, step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"))
 		}
 		steps = append(steps, b.mapTree(i, m, o, fd, made)...)
+		if b.staged() {
+			steps = append(steps, b.bindAttributes(fd, o, m.Destination)...)
+		}
 	}
 	return steps
 }

@@ -26,6 +26,7 @@ const (
 // Input is what is to be started.
 type Input struct {
 	ID     string
+	State  string // the directory of the container's record
 	Bundle string
 	Rootfs string // absolute
 	Config *specs.Spec
@@ -211,6 +212,7 @@ func (b *builder) runtimeSide() {
 	}
 	b.openJoins()
 	p.Before = append(p.Before, b.openTrees()...)
+	p.Before = append(p.Before, b.crossing()...)
 	p.Clone = program.Step{Call: "clone3", Args: []program.Arg{program.Flags(flags, step.CloneFlags)}, Why: "linux.namespaces"}
 	p.Beside = append(p.Beside, beside...)
 	p.Beside = append(p.Beside, b.mappings()...)

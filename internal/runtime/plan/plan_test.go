@@ -68,7 +68,7 @@ func facts(t *testing.T, c *specs.Spec, l cgroup.Layout) plan.Facts {
 }
 
 func input(c *specs.Spec) plan.Input {
-	return plan.Input{ID: "web", Bundle: "/b", Rootfs: "/b/rootfs", Config: c}
+	return plan.Input{ID: "web", State: "/run/lade-runtime/web", Bundle: "/b", Rootfs: "/b/rootfs", Config: c}
 }
 
 func userNS(c *specs.Spec) {

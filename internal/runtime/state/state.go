@@ -90,7 +90,10 @@ func (s Store) Create(id string) (*Dir, error) {
 	return d, d.Lock()
 }
 
-func (s Store) dir(id string) *Dir { return &Dir{ID: id, Path: filepath.Join(s.Root, id)} }
+func (s Store) dir(id string) *Dir { return &Dir{ID: id, Path: s.Path(id)} }
+
+// Path returns where the directory of a container is, or would be.
+func (s Store) Path(id string) string { return filepath.Join(s.Root, id) }
 
 // Open returns the directory of a container.
 func (s Store) Open(id string) (*Dir, error) {
