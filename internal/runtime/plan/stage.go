@@ -50,7 +50,7 @@ func (b *builder) crossing() []program.Step {
 		step.Why(program.Step{Call: "unshare", Args: []program.Arg{program.Flags(unix.CLONE_NEWNS, step.CloneFlags)}}, "mounts that cross from here into the user namespace have their options locked by the kernel"),
 		step.Why(step.Mount("", "/", unix.MS_REC|unix.MS_SLAVE), "nothing of it reaches the host"),
 	}
-	steps = append(steps, step.NewFS("tmpfs", "tmpfs", []string{"mode=711"}, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, stage)...)
+	steps = append(steps, step.NewFS("ramfs", "", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC, stage)...)
 	steps = append(steps, program.Step{Call: "move_mount", Args: []program.Arg{
 		program.FD(stage), program.String(""), program.CWD(), program.String(b.in.State),
 		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
