@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -45,14 +44,11 @@ func (s *Store) Changes(ctx context.Context, id string, w io.Writer, o ChangesOp
 }
 
 func (s *Store) changes(ctx context.Context, id string, w io.Writer, o ChangesOptions) (bool, error) {
-	if err := checkID(id); err != nil {
-		return false, err
-	}
 	c := &changes{ctx: ctx, o: o, tar: tar.NewWriter(w), linked: map[uint64]string{}, skip: map[string]bool{}}
 	for _, name := range o.Skip {
 		c.skip[strings.TrimPrefix(name, "/")] = true
 	}
-	root, err := fsat.Open(filepath.Join(s.containers, id, upperDir))
+	root, err := s.Upper(id)
 	if errors.Is(err, fs.ErrNotExist) { // it never ran
 		return false, c.tar.Close()
 	}

@@ -25,6 +25,9 @@ type PrepareOptions struct {
 	// Volatile spares the disk for a container whose writable layer dies with
 	// it: see mount.Root.
 	Volatile bool
+	// Size bounds what the container can write, in bytes; 0 does not. It counts
+	// when the writable layer is made.
+	Size int64
 	// UIDMap and GIDMap are the container's user namespace, if it has one.
 	UIDMap, GIDMap []mount.IDMap
 }
@@ -65,17 +68,29 @@ func (s *Store) prepare(id string, diffIDs []digest.Digest, o PrepareOptions) (m
 	if o.ReadOnly {
 		return root, nil
 	}
-	dir := filepath.Join(s.containers, id)
-	if o.Volatile {
-		// What forbids to mount it again. That guards against a crash of the
-		// machine, which no container with such a layer outlives.
-		if err := os.RemoveAll(filepath.Join(dir, workDir, "work", "incompat")); err != nil {
-			return root, err
-		}
-	}
-	root.Upper, root.Work = filepath.Join(dir, upperDir), filepath.Join(dir, workDir)
 	root.Volatile = o.Volatile
-	return root, makeUpper(root, rootAttr(layers))
+	if err := s.writable(id, &root, o.Size, rootAttr(layers)); err != nil {
+		return root, err
+	}
+	return root, forgetVolatile(root)
+}
+
+// forgetVolatile removes what forbids to mount a volatile layer again. That
+// guards against a crash of the machine, which no container with such a layer
+// outlives.
+func forgetVolatile(root mount.Root) error {
+	if !root.Volatile {
+		return nil
+	}
+	const mark = "work/incompat"
+	if root.Image == "" {
+		return os.RemoveAll(filepath.Join(root.Work, mark))
+	}
+	m, err := mount.OpenImage(root.Image)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(m.Path(), root.Work, mark)), m.Close())
 }
 
 // rootAttr returns the attributes of the root directory: those of the highest
@@ -151,11 +166,10 @@ func (s *Store) Remove(id string) error {
 		return fmt.Errorf("remove writable layer: %w", err)
 	}
 	dir := filepath.Join(s.containers, id)
-	err := errors.Join(
-		os.RemoveAll(filepath.Join(dir, upperDir)),
-		os.RemoveAll(filepath.Join(dir, upperDir+".new")),
-		os.RemoveAll(filepath.Join(dir, workDir)),
-	)
+	err := s.free(dir)
+	for _, name := range []string{upperDir, upperDir + ".new", workDir, imageFile, imageFile + ".new"} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
 	if err != nil {
 		return fmt.Errorf("remove writable layer of %s: %w", id, err)
 	}

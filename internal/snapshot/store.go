@@ -56,6 +56,7 @@ type Store struct {
 	kind       mount.LayerKind
 	removed    func(path string)
 	why        string
+	bounding   sync.Mutex // held while a project for a writable layer is chosen
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight // layers being unpacked; guarded by mu

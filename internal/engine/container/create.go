@@ -108,7 +108,7 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 	for _, r := range s.cfg.Runtimes {
 		names = append(names, r.Name)
 	}
-	warnings, err := request.Check(cfg, h, request.Host{CPUs: s.cfg.Host.CPUs, Runtimes: names})
+	warnings, err := request.Check(cfg, h, request.Host{CPUs: s.cfg.Host.CPUs, Runtimes: names, CheckSize: s.cfg.Snapshots.CheckSize})
 	if err != nil {
 		return record.Definition{}, nil, err
 	}

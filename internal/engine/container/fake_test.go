@@ -30,6 +30,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/journal"
+	"lade/internal/linux/fsat"
 	"lade/internal/linux/mount"
 	"lade/internal/metadata"
 	"lade/internal/shim"
@@ -179,6 +180,12 @@ func (f fakeSnapshots) Prepare(id string, _ []digest.Digest, o snapshot.PrepareO
 	upper := filepath.Join(f.dir, id, "upper")
 	return mount.Root{Upper: upper, UIDMap: o.UIDMap, GIDMap: o.GIDMap}, os.MkdirAll(upper, 0o700)
 }
+
+func (f fakeSnapshots) Upper(id string) (*fsat.Dir, error) {
+	return fsat.Open(filepath.Join(f.dir, id, "upper"))
+}
+
+func (f fakeSnapshots) CheckSize(int64) error { return nil }
 
 func (f fakeSnapshots) Remove(id string) error {
 	return os.RemoveAll(filepath.Join(f.dir, id, "upper"))

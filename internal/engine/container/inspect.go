@@ -52,7 +52,7 @@ func (s *Service) Inspect(_ context.Context, ref string, size bool) (api.Inspect
 		r.ImageManifestDescriptor = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d.Image.Manifest}
 	}
 	if size {
-		rw := shown.Usage(filepath.Join(s.cfg.Data(d.ID), "upper"))
+		rw := shown.Written(s.cfg.Data(d.ID))
 		r.SizeRw, r.SizeRootFs = &rw, &rw
 	}
 	return r, nil

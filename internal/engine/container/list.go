@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
@@ -60,7 +59,7 @@ func (s *Service) summary(d record.Definition, st record.State, size bool, now t
 	r.HostConfig.NetworkMode = string(d.Host.NetworkMode)
 	r.HostConfig.Annotations = d.Host.Annotations
 	if size {
-		r.SizeRw = shown.Usage(filepath.Join(s.cfg.Data(d.ID), "upper"))
+		r.SizeRw = shown.Written(s.cfg.Data(d.ID))
 		r.SizeRootFs = r.SizeRw
 	}
 	return r

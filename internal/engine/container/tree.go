@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"sync"
 
 	"lade/internal/archive"
@@ -128,7 +127,7 @@ func (s *Service) Changes(ctx context.Context, ref string) ([]archive.Change, er
 		return nil, err
 	}
 	defer lower.Close()
-	upper, err := fsat.Open(filepath.Join(s.cfg.Data(def.ID), "upper"))
+	upper, err := s.cfg.Snapshots.Upper(def.ID)
 	if errors.Is(err, os.ErrNotExist) {
 		return []archive.Change{}, nil // it was never started
 	}

@@ -71,7 +71,7 @@ func New(cfg Config) *Service { return &Service{cfg} }
 // for it.
 func partOfContainer(name string) ledger.Kind {
 	switch name {
-	case "upper", "upper.new", "work":
+	case "upper", "upper.new", "work", "upper.img", "upper.img.new":
 		return ledger.Writable
 	case "log":
 		return ledger.Log

@@ -51,10 +51,17 @@ func (r *Root) open(scratch string, layer func(Layer) (int, error)) (int, error)
 		layers[0] = -1
 		return fd, nil
 	}
-	fd, err := r.overlay(layers)
+	image := -1
+	if r.Image != "" {
+		if image, err = openImage(r.Image); err != nil {
+			return -1, fmt.Errorf("writable layer (%s): %w", r.Image, err)
+		}
+		defer unix.Close(image)
+	}
+	fd, err := r.overlay(layers, r.writable(image))
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EBADF) {
 		// Before Linux 6.15 an overlay takes no detached layers.
-		old, oldErr := r.overlayAttached(layers, scratch)
+		old, oldErr := r.overlayAttached(layers, image, scratch)
 		if oldErr == nil {
 			return old, nil
 		}
@@ -77,7 +84,7 @@ func TryDetachedLayers() error {
 		}
 		layers = append(layers, fd)
 	}
-	fd, err := new(Root).overlay(layers)
+	fd, err := new(Root).overlay(layers, nil)
 	if err != nil {
 		return err
 	}
@@ -153,8 +160,24 @@ func openEROFS(path string) (int, error) {
 	return c.mount(unix.MOUNT_ATTR_RDONLY)
 }
 
-// overlay stacks the layers below r.Upper, all by descriptor.
-func (r *Root) overlay(layers []int) (int, error) {
+// directory is where an overlay writes, by the name that it has for that.
+type directory struct{ key, path string }
+
+// writable returns where the overlay writes; image is the mount that this is in,
+// if it is in one.
+func (r *Root) writable(image int) []directory {
+	if r.Upper == "" {
+		return nil
+	}
+	in := ""
+	if image >= 0 {
+		in = fdPath(image)
+	}
+	return []directory{{"upperdir", filepath.Join(in, r.Upper)}, {"workdir", filepath.Join(in, r.Work)}}
+}
+
+// overlay stacks the layers below what can be written, all by descriptor.
+func (r *Root) overlay(layers []int, writable []directory) (int, error) {
 	c := newContext("overlay")
 	defer c.close()
 	c.setString("source", "overlay")
@@ -165,7 +188,7 @@ func (r *Root) overlay(layers []int) (int, error) {
 		r.options(c.setString, c.setFlag)
 		return c.mount(unix.MOUNT_ATTR_RDONLY)
 	}
-	for _, d := range []struct{ key, path string }{{"upperdir", r.Upper}, {"workdir", r.Work}} {
+	for _, d := range writable {
 		fd, err := openDir(d.path)
 		if err != nil {
 			return -1, err
@@ -192,7 +215,7 @@ func (r *Root) options(set func(key, value string), flag func(key string)) {
 // overlayAttached does the same for kernels that want to find the layers in
 // the mount namespace: they hang for that moment in a tmpfs over scratch. The
 // overlay keeps mounts of its own of all that it is given.
-func (r *Root) overlayAttached(layers []int, scratch string) (fd int, err error) {
+func (r *Root) overlayAttached(layers []int, image int, scratch string) (fd int, err error) {
 	c := newContext("tmpfs")
 	defer c.close()
 	c.setString("mode", "0700")
@@ -233,20 +256,27 @@ func (r *Root) overlayAttached(layers []int, scratch string) (fd int, err error)
 		}
 		lower = append(lower, dir)
 	}
+	if image >= 0 {
+		at := filepath.Join(scratch, "image")
+		if err := unix.Mkdir(at, 0o700); err != nil {
+			return -1, fmt.Errorf("writable layer: %w", err)
+		}
+		if err := attach(image, at); err != nil {
+			return -1, fmt.Errorf("writable layer: %w", err)
+		}
+	}
 	data := []string{"lowerdir=" + strings.Join(lower, ":")}
 	r.options(func(k, v string) { data = append(data, k+"="+v) }, func(k string) { data = append(data, k) })
 	flags := uintptr(unix.MS_RDONLY)
 	if r.Upper != "" {
 		flags = 0
-		upper, err := name(r.Upper)
+	}
+	for _, d := range r.writable(image) {
+		path, err := name(d.path)
 		if err != nil {
 			return -1, err
 		}
-		work, err := name(r.Work)
-		if err != nil {
-			return -1, err
-		}
-		data = append(data, "upperdir="+upper, "workdir="+work)
+		data = append(data, d.key+"="+path)
 	}
 	root := filepath.Join(scratch, "root")
 	if err := unix.Mkdir(root, 0o700); err != nil {

@@ -176,7 +176,7 @@ func TestOverlayAttached(t *testing.T) {
 	}
 	defer closeAll(fds)
 	target := t.TempDir()
-	fd, err := r.overlayAttached(fds, target)
+	fd, err := r.overlayAttached(fds, -1, target)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,9 @@ type Root struct {
 	// container writes. Both empty: the root cannot be written.
 	Upper string `json:"upper,omitempty"`
 	Work  string `json:"work,omitempty"`
+	// Image, where set, is a file with an ext4 file system, which bounds what
+	// the container writes. Upper and Work are relative to its root then.
+	Image string `json:"image,omitempty"`
 	// Volatile spares the disk: what the container writes is never waited
 	// for, not by its own fsync and not when the root goes. For writable layers
 	// that die with their container; the kernel refuses to mount one twice.

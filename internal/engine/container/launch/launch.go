@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/record"
+	"lade/internal/linux/fsat"
 	"lade/internal/linux/mount"
 	"lade/internal/shim"
 	"lade/internal/snapshot"
@@ -25,6 +26,10 @@ import (
 type Snapshots interface {
 	Prepare(id string, diffIDs []digest.Digest, o snapshot.PrepareOptions) (mount.Root, error)
 	Remove(id string) error
+	// Upper opens what a container has written: fs.ErrNotExist if it never ran.
+	Upper(id string) (*fsat.Dir, error)
+	// CheckSize returns why no writable layer can be bounded to size bytes.
+	CheckSize(size int64) error
 }
 
 // Network connects containers that have a network namespace of their own.

@@ -58,7 +58,7 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 		return st, nil, fmt.Errorf("make the container's directory: %w", err)
 	}
 	undo.add("remove the bundle", func(context.Context) error { return os.RemoveAll(l.cfg.Bundle(def.ID)) })
-	root, err := l.cfg.Snapshots.Prepare(def.ID, def.Image.DiffIDs, snapshot.PrepareOptions{Volatile: def.Ephemeral, UIDMap: idMaps(def.IDBase), GIDMap: idMaps(def.IDBase)})
+	root, err := l.prepare(def)
 	if err != nil {
 		return st, nil, fmt.Errorf("prepare the root file system: %w", err)
 	}
@@ -88,6 +88,17 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 		}
 	}
 	return st, sh, w.Record(st)
+}
+
+// prepare makes the writable layer, unless it is there.
+func (l *Launcher) prepare(def record.Definition) (mount.Root, error) {
+	size, err := request.StorageSize(def.Host)
+	if err != nil {
+		return mount.Root{}, err
+	}
+	return l.cfg.Snapshots.Prepare(def.ID, def.Image.DiffIDs, snapshot.PrepareOptions{
+		Volatile: def.Ephemeral, Size: size, UIDMap: idMaps(def.IDBase), GIDMap: idMaps(def.IDBase),
+	})
 }
 
 // connect gives a container its places in networks, and its addresses their name.

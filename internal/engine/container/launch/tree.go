@@ -12,7 +12,6 @@ import (
 	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 	"lade/internal/linux/mount"
-	"lade/internal/snapshot"
 )
 
 // View opens the root of a container that does not run: with what it has
@@ -21,7 +20,7 @@ func (l *Launcher) View(def record.Definition, mounts bool) (*mount.View, error)
 	if l.cfg.Look == nil {
 		return nil, errdefs.New(errdefs.NotImplemented, "this engine cannot look into containers that do not run")
 	}
-	root, err := l.cfg.Snapshots.Prepare(def.ID, def.Image.DiffIDs, snapshot.PrepareOptions{Volatile: def.Ephemeral, UIDMap: idMaps(def.IDBase), GIDMap: idMaps(def.IDBase)})
+	root, err := l.prepare(def)
 	if err != nil {
 		return nil, fmt.Errorf("prepare the root file system: %w", err)
 	}

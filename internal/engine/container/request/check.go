@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/go-units"
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/logdriver"
@@ -17,6 +18,8 @@ import (
 type Host struct {
 	CPUs     int      // how many may be used
 	Runtimes []string // the names of the known OCI runtimes, the default first
+	// CheckSize returns why no writable layer can be bounded to size bytes.
+	CheckSize func(size int64) error
 }
 
 // Check refuses a merged configuration that can never become a container. It
@@ -27,6 +30,13 @@ func Check(c *api.Config, h *api.HostConfig, host Host) (warnings []string, err 
 		func(_ *api.Config, h *api.HostConfig) error { return checkRuntime(h, host) },
 		func(_ *api.Config, h *api.HostConfig) error { return checkResources(&h.Resources, host.CPUs) },
 		checkUnsupported,
+		func(_ *api.Config, h *api.HostConfig) error {
+			size, err := StorageSize(h)
+			if err == nil && size > 0 && host.CheckSize != nil {
+				err = host.CheckSize(size)
+			}
+			return err
+		},
 	} {
 		if err := step(c, h); err != nil {
 			return nil, err
@@ -207,13 +217,29 @@ func checkRuntime(h *api.HostConfig, host Host) error {
 	return logdriver.Check(h.LogConfig)
 }
 
+// StorageSize returns what --storage-opt bounds the writable layer to, in
+// bytes; 0 means not at all.
+func StorageSize(h *api.HostConfig) (int64, error) {
+	var size int64
+	for key, v := range h.StorageOpt {
+		if !strings.EqualFold(key, "size") {
+			return 0, errdefs.New(errdefs.Invalid, "--storage-opt %s=%s: unknown option %q; there is size", key, v, key)
+		}
+		n, err := units.RAMInBytes(v)
+		if err != nil || n < 0 {
+			return 0, errdefs.New(errdefs.Invalid, "--storage-opt size=%s: not a size, such as 512m or 10G", v)
+		}
+		size = n
+	}
+	return size, nil
+}
+
 // checkUnsupported refuses what Lade cannot do yet, rather than to start a
 // container that lacks what its owner asked for.
 func checkUnsupported(_ *api.Config, h *api.HostConfig) error {
 	for what, asked := range map[string]bool{
 		"--link":        len(h.Links) > 0,
 		"--gpus":        len(h.DeviceRequests) > 0,
-		"--storage-opt": len(h.StorageOpt) > 0,
 		"--cgroup-rule": h.Cgroup != "",
 	} {
 		if asked {

@@ -64,10 +64,16 @@ func Mounts(mounts []request.Mount) []api.MountPoint {
 	return out
 }
 
-// Usage returns how many bytes the files below dir take on disk.
-func Usage(dir string) int64 {
+// Written returns how many bytes on disk the writable layer of a container
+// takes, whose directory is dir: files, or a file system in a file.
+func Written(dir string) int64 {
+	return usage(filepath.Join(dir, "upper")) + usage(filepath.Join(dir, "upper.img"))
+}
+
+// usage returns how many bytes the files below path take on disk.
+func usage(path string) int64 {
 	var total int64
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return nil //nolint:nilerr // it went while we looked
 		}
