@@ -157,7 +157,11 @@ func TestSwapBetween(t *testing.T) {
 			first, second := archiveOf(t, file{"one", tar.TypeReg, "1"}), archiveOf(t, file{"two", tar.TypeReg, "2"})
 			r, in := io.Pipe()
 			done := make(chan error, 1)
-			go func() { done <- c.unpack(w, r) }()
+			go func() {
+				err := c.unpack(w, r)
+				r.CloseWithError(err) // or the rest would wait for a reader
+				done <- err
+			}()
 			// A header and a block of data; the second file's header comes when
 			// the first has been made.
 			_, err := in.Write(first[:1024])
@@ -171,10 +175,9 @@ func TestSwapBetween(t *testing.T) {
 			}
 			must(t, os.Rename(filepath.Join(w.root, "srv/dir"), filepath.Join(w.root, "srv/was")))
 			must(t, os.Symlink(w.host, filepath.Join(w.root, "srv/dir")))
-			_, err = in.Write(second)
-			must(t, err)
+			_, sent := in.Write(second)
 			must(t, in.Close())
-			err = <-done
+			err = errors.Join(<-done, sent)
 			_, reached := os.Stat(filepath.Join(w.host, "two"))
 			if (reached == nil) != c.escapes {
 				t.Errorf("the host's directory was reached: %v (%v)", reached == nil, err)
