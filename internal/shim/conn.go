@@ -55,9 +55,8 @@ type answer struct {
 
 var errLeft = errors.New("shim has left")
 
-// Dial connects to the shim of a bundle. When there is none, the error is of
-// class NotFound.
-func Dial(ctx context.Context, bundle string) (*Conn, error) {
+// dial connects to a shim that listens.
+func dial(ctx context.Context, bundle string) (*Conn, error) {
 	fd, err := scm.Dial(filepath.Join(bundle, SocketName))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return nil, errdefs.With(errdefs.NotFound, err)

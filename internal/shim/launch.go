@@ -96,7 +96,7 @@ func start(program string, cfg Config) (*Conn, error) {
 		return nil, fmt.Errorf("launch shim: %w", err)
 	}
 	defer null.Close()
-	words, err := os.OpenFile(filepath.Join(cfg.Bundle, StderrName), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	words, err := openWords(cfg.Bundle)
 	if err != nil {
 		return nil, fmt.Errorf("launch shim: %w", err)
 	}

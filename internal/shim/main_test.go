@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(fakeRuntime())
 	case "engine":
 		os.Exit(engine())
+	case "hasty":
+		os.Exit(hasty())
 	}
 	kerneltest.Main(m, kerneltest.Options{})
 }

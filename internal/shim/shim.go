@@ -36,7 +36,7 @@ import (
 const (
 	ConfigName = "shim.json"
 	SocketName = "shim.sock"
-	StderrName = "shim.err" // what a shim that broke has said
+	StderrName = "shim.err" // what a shim that broke has said; locked while there is one
 	ExecDir    = "exec"     // exec/ID/ for each exec
 	ExitName   = "exit.json"
 	RootName   = "rootfs"

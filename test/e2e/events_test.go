@@ -15,11 +15,12 @@ import (
 // TestEventsOverKills kills the engine at random moments while containers come
 // and go. The events are numbered without gaps, and each container's are whole:
 // none is missing, none comes twice, in an order that can be. A client that
-// listens all the while has seen the same.
+// listens all the while has seen the same. Nothing is left of any container.
 func TestEventsOverKills(t *testing.T) {
 	const kills = 60
 	h := newHost(t)
 	h.must("run", "--rm", "--network", "none", "lade/toolbox", "true")
+	before := h.settled(nil)
 	listener := h.command(t.Context(), "events", "--since", "#0", "--format", "json")
 	out, err := listener.StdoutPipe()
 	if err != nil {
@@ -96,6 +97,7 @@ func TestEventsOverKills(t *testing.T) {
 	got := <-heard
 	_ = listener.Process.Kill()
 	_ = listener.Wait()
+	h.checkLeft(before)
 	if !strings.HasPrefix(got, all) {
 		t.Errorf("who listened has heard something else:\n%.2000s\n--- want\n%.2000s", got, all)
 	}

@@ -25,9 +25,6 @@ import (
 const (
 	adoptTimeout  = 30 * time.Second
 	adoptParallel = 16
-	// settleEvery is how often a shim is asked that is in the middle of a
-	// start: it does not tell of its own accord.
-	settleEvery = 10 * time.Millisecond
 )
 
 // Adopt makes the service what its records, the shims and the kernel say it
@@ -76,21 +73,25 @@ func (s *Service) Adopt(ctx context.Context) error {
 
 // adopt finds out how one container is.
 func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) error {
-	_, err := os.Stat(s.cfg.Bundle(c.id))
-	started := err == nil
+	started := s.begun(c.id)
 	if !started && !l.State.Alive() {
 		return s.settled(ctx, c, l)
 	}
 	if s.endKnown(l) {
 		return s.foundRecorded(ctx, c, l)
 	}
-	if started {
-		if sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id)); err == nil {
-			if now, err := settle(ctx, sh); err == nil {
-				return s.adoptShim(ctx, c, l, sh, now)
-			}
-			_ = sh.Close() // it left meanwhile
+	for started {
+		sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id))
+		if errdefs.Is(err, errdefs.NotFound) {
+			break
 		}
+		if err != nil {
+			return err // there is one that does not speak: nothing is taken from it
+		}
+		if now, err := launch.Settle(ctx, sh); err == nil {
+			return s.adoptShim(ctx, c, l, sh, now)
+		}
+		_ = sh.Close() // it leaves
 	}
 	// The shim is no more. It writes the exit record before it leaves.
 	if exit, err := shim.ReadExit(s.cfg.ExitFile(c.id)); err == nil && !exit.ExitedAt.Before(l.State.StartedAt) {
@@ -113,6 +114,16 @@ func (s *Service) adopt(ctx context.Context, c *container, l record.Loaded) erro
 	return s.foundEnded(ctx, c, exit)
 }
 
+// begun reports whether a start has left something to be looked at.
+func (s *Service) begun(id string) bool {
+	for _, path := range []string{s.cfg.Bundle(id), filepath.Join(s.cfg.RuntimeRoot(), id)} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // endKnown reports whether the end that lies in the container's directory has
 // been recorded: only the tidying up may be missing. A start removes what lies
 // there before it does anything else.
@@ -126,7 +137,14 @@ func (s *Service) endKnown(l record.Loaded) bool {
 
 // foundRecorded tidies up after a container whose end was recorded.
 func (s *Service) foundRecorded(ctx context.Context, c *container, l record.Loaded) error {
-	if sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id)); err == nil {
+	for {
+		sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(c.id))
+		if errdefs.Is(err, errdefs.NotFound) {
+			break
+		}
+		if err != nil {
+			return err
+		}
 		select {
 		case <-sh.Done():
 		case <-ctx.Done():
@@ -154,24 +172,10 @@ func (s *Service) adoptShim(ctx context.Context, c *container, l record.Loaded, 
 		return nil
 	default:
 		// It waits for a start that will not come: who asked for it is gone.
-		return errors.Join(launch.EndShim(ctx, sh), s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
-	}
-}
-
-// settle waits until a shim is not in the middle of something.
-func settle(ctx context.Context, sh launch.Shim) (shim.State, error) {
-	tick := time.NewTicker(settleEvery)
-	defer tick.Stop()
-	for {
-		st, err := sh.State(ctx)
-		if err != nil || st.Status != shim.StatusCreating && st.Status != shim.StatusStarting {
-			return st, err
+		if err := launch.EndShim(ctx, sh); err != nil {
+			return err
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return st, context.Cause(ctx)
-		}
+		return errors.Join(s.cleanup(ctx, l.Def), s.settled(ctx, c, l))
 	}
 }
 
@@ -205,8 +209,7 @@ func (s *Service) settled(ctx context.Context, c *container, l record.Loaded) er
 // sweep removes directories that belong to no container: what is left of one
 // whose record was removed first.
 func (s *Service) sweep(ctx context.Context) error {
-	var errs []error
-	for _, dir := range []string{s.cfg.Bundle(""), s.cfg.Data("")} {
+	for _, dir := range []string{s.cfg.Bundle(""), s.cfg.RuntimeRoot(), s.cfg.Data("")} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("sweep: %w", err)
@@ -223,22 +226,20 @@ func (s *Service) sweep(ctx context.Context) error {
 				s.log.Warn("not a container's directory", "path", filepath.Join(dir, id))
 				continue
 			}
-			errs = append(errs, s.sweepOne(ctx, id))
+			if err := s.sweepOne(ctx, id); err != nil {
+				s.log.Error("remove what belongs to no container", "container", id, "err", err)
+			}
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (s *Service) sweepOne(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
-	if _, err := os.Stat(s.cfg.Bundle(id)); err == nil {
-		sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(id))
-		if err == nil {
-			err = launch.EndShim(ctx, sh)
-		}
-		if err != nil && !errdefs.Is(err, errdefs.NotFound) {
-			s.log.Warn("end a shim without a container", "container", id, "err", err)
+	if s.begun(id) {
+		if err := s.endShimOf(ctx, id); err != nil {
+			return err
 		}
 		def := record.Definition{ID: id, Host: &api.HostConfig{}}
 		if err := s.launcher.Delete(ctx, def); err != nil {
@@ -251,4 +252,20 @@ func (s *Service) sweepOne(ctx context.Context, id string) error {
 		}
 	}
 	return s.removeFiles(ctx, id)
+}
+
+// endShimOf ends the shim of an id that belongs to no container, if there is one.
+func (s *Service) endShimOf(ctx context.Context, id string) error {
+	for {
+		sh, err := s.cfg.Shims.Dial(ctx, s.cfg.Bundle(id))
+		if errdefs.Is(err, errdefs.NotFound) {
+			return nil
+		}
+		if err == nil {
+			err = launch.EndShim(ctx, sh)
+		}
+		if err != nil {
+			return fmt.Errorf("end a shim without a container: %w", err)
+		}
+	}
 }

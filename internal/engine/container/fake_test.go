@@ -222,6 +222,7 @@ type fakeShims struct {
 	failAt   string // launch, create or start
 	fail     error
 	checks   *checks // what execs come to; nil: there are none
+	mute     error   // what a dial comes to
 }
 
 // fakeShim is one shim; fakeConn a connection to it.
@@ -269,6 +270,9 @@ func (f *fakeShims) Dial(_ context.Context, bundle string) (launch.Shim, error) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.byBundle[bundle]
+	if f.mute != nil {
+		return nil, f.mute
+	}
 	if s == nil {
 		return nil, errdefs.New(errdefs.NotFound, "no shim")
 	}

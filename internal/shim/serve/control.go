@@ -36,7 +36,18 @@ func (s *server) accept(poll.Events) {
 			_ = syscall.Close(fd)
 			continue
 		}
+		s.hearOut()
 		s.welcome(fd)
+	}
+}
+
+// hearOut takes what those have sent who are connected already. Who comes may
+// come because who launched us was killed: what that one has asked for, the
+// container say, is then begun before we say how it is.
+func (s *server) hearOut() {
+	for p := range s.peers {
+		for p.fd >= 0 && p.receive() {
+		}
 	}
 }
 
@@ -84,29 +95,31 @@ func (p *peer) ready(ev poll.Events) {
 	}
 }
 
-func (p *peer) receive() {
+// receive takes what has come, and reports whether there was something.
+func (p *peer) receive() bool {
 	var buf [8192]byte
 	n, files, err := scm.Recv(p.fd, buf[:])
 	if errors.Is(err, syscall.EAGAIN) {
-		return
+		return false
 	}
 	p.files = append(p.files, files...)
 	if err != nil || n == 0 || len(p.files) > 4*wire.MaxFiles {
 		p.close()
-		return
+		return false
 	}
 	p.dec.Feed(buf[:n])
 	for p.fd >= 0 {
 		m, ok, err := p.dec.Next()
 		if err != nil {
 			p.close()
-			return
+			return false
 		}
 		if !ok {
-			return
+			return true
 		}
 		p.serve(m)
 	}
+	return false
 }
 
 // serve carries out one request.

@@ -58,9 +58,11 @@ func (s *server) spawn(j *job, files stdio, args []string) error {
 	argv = append(argv, s.cfg.RuntimeArgs...)
 	argv = append(argv, "--log", s.cfg.Bundle+"/"+j.log, "--log-format", "json")
 	argv = append(argv, args...)
+	// A runtime does not outlive us: who sees that there is no shim must not find
+	// that a container comes into being nevertheless.
 	j.pidfd = -1
 	j.pid, err = syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-		Env: s.env, Files: std, Sys: &syscall.SysProcAttr{PidFD: &j.pidfd},
+		Env: s.env, Files: std, Sys: &syscall.SysProcAttr{PidFD: &j.pidfd, Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		return errdefs.Hint(fmt.Errorf("run %s: %w", argv[0], err), "check that the OCI runtime is installed there")

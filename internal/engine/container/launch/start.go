@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
@@ -22,7 +21,6 @@ import (
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
 	"lade/internal/engine/container/users"
-	"lade/internal/errdefs"
 	"lade/internal/linux/mount"
 	"lade/internal/logs"
 	"lade/internal/shim"
@@ -57,7 +55,7 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 	if err := os.MkdirAll(l.cfg.Data(def.ID), 0o700); err != nil {
 		return st, nil, fmt.Errorf("make the container's directory: %w", err)
 	}
-	undo.add("remove the bundle", func(context.Context) error { return os.RemoveAll(l.cfg.Bundle(def.ID)) })
+	undo.add("remove the bundle", func(context.Context) error { return removeBundle(l.cfg.Bundle(def.ID)) })
 	root, err := l.prepare(def)
 	if err != nil {
 		return st, nil, fmt.Errorf("prepare the root file system: %w", err)
@@ -221,19 +219,6 @@ func idMaps(base uint32) []mount.IDMap {
 // WantsBridge reports whether a container has a place in a network of its own.
 func WantsBridge(h *api.HostConfig) bool {
 	return !h.NetworkMode.IsNone() && !h.NetworkMode.IsHost() && !h.NetworkMode.IsContainer()
-}
-
-// EndShim kills what a shim has started, and waits until the shim has left.
-// Before Create, a shim leaves when its connection ends; after it, when the
-// container has ended or was never made.
-func EndShim(ctx context.Context, sh Shim) error {
-	first := process.OpenPID(sh.PID())                 // before the id can come to mean another one
-	_ = sh.Signal(ctx, int(syscall.SIGKILL), "engine") // there may be no process yet
-	_ = sh.Close()
-	if !process.AwaitEnd(ctx.Done(), first) {
-		return errdefs.New(errdefs.Unavailable, "the shim does not leave: %w", context.Cause(ctx))
-	}
-	return nil
 }
 
 func removeIfThere(path string) error {
