@@ -29,13 +29,11 @@ import (
 	"lade/internal/engine/container/launch"
 	"lade/internal/engine/container/request"
 	"lade/internal/engine/exec"
-	"lade/internal/engine/network"
 	"lade/internal/engine/prune"
 	"lade/internal/engine/system"
 	"lade/internal/ident"
 	"lade/internal/linux/mount"
 	"lade/internal/metadata"
-	"lade/internal/network/dns"
 	"lade/internal/server/dockerapi"
 	"lade/internal/snapshot"
 )
@@ -125,15 +123,9 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 
 	// Networks. Without the rights to make them, containers have none.
-	names := new(dns.Table)
-	bridge, err := network.New(network.Options{
-		Owner: o.StateDir, Records: g.boot, Durable: g.durable, Names: names, Ranges: o.Pools, Publish: o.Publish, Log: log,
-	})
+	networks, err := newEndpoints(o, g, log, &open)
 	if err != nil {
 		log.Warn("containers have no networks", "err", err)
-		bridge = nil
-	} else {
-		open.add(bridge)
 	}
 
 	// Containers, and what is done in them.
@@ -145,8 +137,8 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		},
 		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images, Events: happens,
 	}
-	if bridge != nil {
-		config.Network, config.Networks = endpoints{bridge}, endpoints{bridge}
+	if networks != nil {
+		config.Network, config.Networks = networks, networks
 	}
 	containers, err := container.New(config)
 	if err != nil {
@@ -160,8 +152,8 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if err := containers.Adopt(ctx); err != nil {
 		return nil, err
 	}
-	if bridge != nil {
-		recoverNetworks(ctx, bridge, containers, log)
+	if networks != nil {
+		networks.recover(ctx, containers, log)
 	}
 	containers.Resume(ctx)
 	images.sweep(ctx)
@@ -181,27 +173,11 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes, Files: archive.New(trees{containers}),
 		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}
-	if bridge != nil {
-		services.Networks = networkAPI{bridge, containers}
+	if networks != nil {
+		services.Networks = networkAPI{networks.Service, containers}
 	}
 	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log}
 	return f.serve(ctx, ready)
-}
-
-// recoverNetworks takes over the places that running containers have. One that
-// ends meanwhile has left a network that did not know it yet, and leaves again.
-func recoverNetworks(ctx context.Context, bridge *network.Service, containers *container.Service, log *slog.Logger) {
-	running := containers.Running()
-	err := bridge.Recover(ctx, running)
-	still := containers.Running()
-	for id := range running {
-		if still[id] == 0 {
-			err = errors.Join(err, bridge.Detach(ctx, id))
-		}
-	}
-	if err != nil {
-		log.Error("take over the networks", "err", err)
-	}
 }
 
 func newSystem(o Options, host hostfacts.Host, p programs, images *images, containers *container.Service) (*system.Service, error) {

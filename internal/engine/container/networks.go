@@ -47,7 +47,8 @@ func (s *Service) changeNetworks(ctx context.Context, ref, networkRef string, ch
 	if err != nil {
 		return err
 	}
-	d, st := c.view()
+	before, st := c.view()
+	d := before
 	if err := place.Changeable(&d, name); err != nil {
 		return err
 	}
@@ -55,6 +56,9 @@ func (s *Service) changeNetworks(ctx context.Context, ref, networkRef string, ch
 		return err
 	}
 	if err := s.putDefinition(c, d); err != nil || st.PID == 0 {
+		return err
+	}
+	if err := s.launcher.NameServers(before, d); err != nil {
 		return err
 	}
 	return s.launcher.NameAddresses(d, place.Addresses(s.cfg.Networks, d.ID))

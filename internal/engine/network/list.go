@@ -169,6 +169,8 @@ func (s *Service) placeOf(p *place) Place {
 			e.DNSNames = append(append([]string{p.rec.Name}, o.rec.Aliases...), ident.Short(p.rec.Container))
 		}
 		out.Networks[o.net.def.Name] = e
+		out.Named = out.Named || !o.net.builtin()
+		out.Outside = out.Outside || !o.net.def.Internal
 	}
 	for _, pub := range p.rec.Published {
 		port, ok := api.PortFrom(pub.Container, protocolName(pub.Protocol))

@@ -158,6 +158,9 @@ type Join struct {
 type Place struct {
 	Networks map[string]*api.EndpointSettings // by name
 	Ports    api.PortMap
+	// Named says that one of the networks at least has names, Outside that one at
+	// least leads out.
+	Named, Outside bool
 }
 
 // New returns a service. Recover must be called before Attach.

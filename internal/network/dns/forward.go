@@ -31,6 +31,10 @@ type Forwarder struct {
 	Patience time.Duration
 }
 
+// ErrNoSuchName is what an Exchange returns that may ask nobody: what is not known
+// does not exist.
+var ErrNoSuchName = errors.New("no such name")
+
 // errNoServers is what a query ends with where the host has none.
 var errNoServers = errors.New("no name server is known: /etc/resolv.conf of the host names none")
 

@@ -65,7 +65,10 @@ func (r *Resolver) elsewhere(ctx context.Context, q *query, msg []byte, stream b
 		network = "tcp"
 	}
 	reply, err := r.Elsewhere(ctx, network, msg)
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNoSuchName):
+		return q.refuse(dnsmessage.RCodeNameError)
+	case err != nil:
 		return q.refuse(dnsmessage.RCodeServerFailure)
 	}
 	return reply

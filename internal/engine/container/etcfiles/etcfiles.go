@@ -42,9 +42,26 @@ func Append(text []byte, extra []request.HostEntry) []byte {
 	return text
 }
 
+// Resolver is where a container in a network with names asks, as in Docker.
+func Resolver() netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 0, 11}) }
+
 // Resolv returns a container's /etc/resolv.conf: the host's, without the
-// servers that only the host can reach, with what the request says in place.
-func Resolv(h *api.HostConfig) ([]byte, error) {
+// servers that only the host can reach, with what the request says in place. A
+// container in a network with names (named) has one server, the engine's, and asks it
+// for names without dots first.
+func Resolv(h *api.HostConfig, named bool) ([]byte, error) {
+	if named {
+		own := *h
+		own.DNS = []netip.Addr{Resolver()}
+		if len(h.DNSOptions) > 0 && !slices.ContainsFunc(h.DNSOptions, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			own.DNSOptions = append(slices.Clone(h.DNSOptions), "ndots:0")
+		}
+		text, err := Resolv(&own, false)
+		if err == nil && len(h.DNSOptions) == 0 {
+			text = withOption(text, "ndots:0")
+		}
+		return text, err
+	}
 	var host []byte
 	for _, path := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"} {
 		data, err := os.ReadFile(path)
@@ -56,6 +73,28 @@ func Resolv(h *api.HostConfig) ([]byte, error) {
 		}
 	}
 	return mergeResolv(host, h), nil
+}
+
+// withOption adds an option to a resolv.conf whose options come from the host,
+// unless it says that one itself.
+func withOption(text []byte, option string) []byte {
+	name, _, _ := strings.Cut(option, ":")
+	var b strings.Builder
+	done := false
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) > 0 && f[0] == "options" && !done {
+			done = true
+			if !slices.ContainsFunc(f, func(o string) bool { return strings.HasPrefix(o, name+":") }) {
+				line = strings.Join(append(f, option), " ") + "\n"
+			}
+		}
+		b.WriteString(line)
+	}
+	if !done {
+		b.WriteString("options " + option + "\n")
+	}
+	return []byte(b.String())
 }
 
 // onlyLocalServers reports whether a resolv.conf names servers, all of them on

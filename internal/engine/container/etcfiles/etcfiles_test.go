@@ -34,6 +34,28 @@ func TestMergeResolv(t *testing.T) {
 	}
 }
 
+// TestWithOption checks that a container that asks the engine asks for names
+// without dots first, unless somebody said how.
+func TestWithOption(t *testing.T) {
+	for text, want := range map[string]string{
+		"search lan\noptions edns0\nnameserver 127.0.0.11\n": "search lan\noptions edns0 ndots:0\nnameserver 127.0.0.11\n",
+		"options ndots:2 edns0\n":                            "options ndots:2 edns0\n",
+		"nameserver 127.0.0.11\n":                            "nameserver 127.0.0.11\noptions ndots:0\n",
+	} {
+		if got := string(withOption([]byte(text), "ndots:0")); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	h := api.HostConfig{NetworkMode: "front", DNS: []netip.Addr{netip.MustParseAddr("9.9.9.9")}, DNSOptions: []string{"edns0"}}
+	got, err := Resolv(&h, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(got); !strings.Contains(s, "nameserver 127.0.0.11\n") || strings.Contains(s, "9.9.9.9") || !strings.Contains(s, "options edns0 ndots:0\n") {
+		t.Errorf("with names:\n%s", s)
+	}
+}
+
 func TestOnlyLocalServers(t *testing.T) {
 	for text, want := range map[string]bool{
 		"nameserver 127.0.0.53\n": true, "nameserver 127.0.0.53\nnameserver 10.0.0.1\n": false, "search x\n": false, "": false, "nameserver ::1": true,

@@ -1,12 +1,15 @@
 package launch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
+
+	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/atomicfile"
 	"lade/internal/engine/container/etcfiles"
@@ -26,7 +29,7 @@ const (
 // /etc/resolv.conf, owned by its root.
 func (l *Launcher) WriteFiles(d record.Definition) error {
 	dir := l.cfg.Data(d.ID)
-	resolv, err := etcfiles.Resolv(d.Host)
+	resolv, err := etcfiles.Resolv(d.Host, named(d))
 	if err != nil {
 		return err
 	}
@@ -58,6 +61,43 @@ func (l *Launcher) WriteFiles(d record.Definition) error {
 	return nil
 }
 
+// named reports whether one of a container's networks has names.
+func named(d record.Definition) bool {
+	if d.Host.NetworkMode.IsUserDefined() {
+		return true
+	}
+	if d.Networks == nil {
+		return false
+	}
+	for name := range d.Networks.EndpointsConfig {
+		if api.NetworkMode(name).IsUserDefined() {
+			return true
+		}
+	}
+	return false
+}
+
+// NameServers writes a container's /etc/resolv.conf anew, where its networks have
+// changed and it is still as it was written.
+func (l *Launcher) NameServers(before, now record.Definition) error {
+	if named(before) == named(now) {
+		return nil
+	}
+	was, err := etcfiles.Resolv(before.Host, named(before))
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(l.cfg.Data(now.ID), resolvFile)
+	if have, err := os.ReadFile(path); err != nil || !bytes.Equal(have, was) {
+		return err
+	}
+	text, err := etcfiles.Resolv(now.Host, named(now))
+	if err != nil {
+		return err
+	}
+	return rewrite(path, text)
+}
+
 // NameAddresses puts a container's addresses in its /etc/hosts. The file is bound
 // into the container by now, so it is written in place.
 func (l *Launcher) NameAddresses(d record.Definition, addrs []netip.Addr) error {
@@ -65,9 +105,14 @@ func (l *Launcher) NameAddresses(d record.Definition, addrs []netip.Addr) error 
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(l.cfg.Data(d.ID), hostsFile), os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	return rewrite(filepath.Join(l.cfg.Data(d.ID), hostsFile), text)
+}
+
+// rewrite writes a file in place that a container has by now.
+func rewrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
-		return fmt.Errorf("name the container's address: %w", err)
+		return fmt.Errorf("write the container's %s: %w", filepath.Base(path), err)
 	}
 	_, err = f.Write(text)
 	return errors.Join(err, f.Close())
