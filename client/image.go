@@ -167,8 +167,9 @@ func (c *Client) ImportImage(ctx context.Context, tar io.Reader, o ImportOptions
 	return id, err
 }
 
-// CopyOptions says what to copy: places are docker://NAME, oci:DIRECTORY[:TAG]
-// or oci-archive:FILE[:TAG], with absolute paths.
+// CopyOptions says what to copy: places are docker://NAME, oci:DIRECTORY[:TAG],
+// oci-archive:FILE[:TAG], docker-archive:FILE[:NAME], with absolute paths, or
+// lade:NAME, the engine's store.
 type CopyOptions struct {
 	From, To, Platform string
 	Auths              map[string]registry.AuthConfig // by registry

@@ -55,7 +55,7 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 		Images: i.store, Platform: own, Toolbox: toolbox, Users: i.users, Running: i.running, Log: log,
 		Transfer: moves, Short: paths.Short,
 	})
-	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote, Trust: trust}), moves
+	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote, Trust: trust, Scratch: o.DataRoot}), moves
 	return i, nil
 }
 

@@ -39,19 +39,20 @@ func (e entry) layerType() string {
 	return ocispec.MediaTypeImageLayer
 }
 
+// LayerType returns the media type of a layer that begins so.
+func LayerType(head []byte) string {
+	packed, _ := compressionOf(head) // one that is packed otherwise will not unpack
+	return entry{packed: packed}.layerType()
+}
+
 // ingest reads the archive and makes blobs of its files.
 func (l *load) ingest(ctx context.Context, archive io.Reader) error {
-	in := &counter{r: archive}
-	z, packing, err := decompress(in)
+	z, packing, err := l.t.Limits.Unpacked(archive)
 	if err != nil {
 		return err
 	}
 	defer z.Close()
-	b := &budget{r: z, most: l.t.Limits.Archive, free: l.t.Limits.Free, ratio: l.t.Limits.Ratio, object: "the archive"}
-	if packing != image.Plain {
-		b.in = in
-	}
-	tr := tar.NewReader(b)
+	tr := tar.NewReader(z)
 	for n := 0; ; n++ {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("LADE_TEST_PULLER"); dir != "" {
 		pullForever(dir, os.Getenv("LADE_TEST_REGISTRY"))
 	}
+	if dir := os.Getenv("LADE_TEST_PUSHER"); dir != "" {
+		pushForever(dir, os.Getenv("LADE_TEST_NAME"), os.Getenv("LADE_TEST_REGISTRY"))
+	}
 	kerneltest.Main(m, kerneltest.Options{})
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -17,7 +18,6 @@ import (
 	"lade/internal/platform"
 	"lade/internal/reference"
 	"lade/internal/registry/auth"
-	"lade/internal/registry/client"
 )
 
 // PullOptions says what to pull.
@@ -27,16 +27,31 @@ type PullOptions struct {
 	// image of one platform only is taken as it is.
 	Platform    *ocispec.Platform
 	Credentials auth.Credentials
+	// From, where set, has the image instead of the registry, as Object, and the
+	// policy has allowed it. It gets no name by digest: no registry may know it.
+	From   Source
+	Object string
+}
+
+// Source is where an image comes from.
+type Source interface {
+	// Manifest returns a manifest or index by tag or digest.
+	Manifest(ctx context.Context, object string) ([]byte, ocispec.Descriptor, error)
+	Blob(ctx context.Context, desc ocispec.Descriptor, offset int64) (io.ReadCloser, error)
 }
 
 // Pull brings an image from its registry. progress may be nil; it is called by
 // one goroutine at a time.
 func (t *Transfer) Pull(ctx context.Context, o PullOptions, progress func(Progress)) (Result, error) {
-	repo, err := t.Client.Source(o.Ref, o.Credentials)
-	if err != nil {
-		return Result{}, fmt.Errorf("pull %s: %w", o.Ref.Familiar(), err)
+	repo, object := o.From, o.Object
+	if repo == nil {
+		var err error
+		if repo, err = t.Client.Source(o.Ref, o.Credentials); err != nil {
+			return Result{}, fmt.Errorf("pull %s: %w", o.Ref.Familiar(), err)
+		}
+		object = o.Ref.Object()
 	}
-	p := &pull{t: t, o: o, rep: newReporter(progress), lease: t.Images.Lease(), want: t.Platform, repo: repo}
+	p := &pull{t: t, o: o, rep: newReporter(progress), lease: t.Images.Lease(), want: t.Platform, repo: repo, object: object}
 	if o.Platform != nil {
 		p.want = *o.Platform
 	}
@@ -49,17 +64,20 @@ func (t *Transfer) Pull(ctx context.Context, o PullOptions, progress func(Progre
 
 // pull is one Pull under way.
 type pull struct {
-	t     *Transfer
-	o     PullOptions
-	repo  *client.Source
-	rep   *reporter
-	lease *imagestore.Lease
-	want  ocispec.Platform
+	t      *Transfer
+	o      PullOptions
+	repo   Source
+	object string // there
+	rep    *reporter
+	lease  *imagestore.Lease
+	want   ocispec.Platform
 }
 
 func (p *pull) run(ctx context.Context) (Result, error) {
-	p.rep.send(Progress{ID: p.o.Ref.Object(), Action: "Pulling from " + p.o.Ref.Path})
-	raw, top, err := p.repo.Manifest(ctx, p.o.Ref.Object())
+	if p.o.From == nil {
+		p.rep.send(Progress{ID: p.o.Ref.Object(), Action: "Pulling from " + p.o.Ref.Path})
+	}
+	raw, top, err := p.repo.Manifest(ctx, p.object)
 	if err != nil {
 		return Result{}, err
 	}
@@ -68,8 +86,10 @@ func (p *pull) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	// What is checked here by digest is all that can come from now on.
-	if err := p.t.Trust.Check(ctx, p.o.Ref, p.repo, digestsOf(top, desc)...); err != nil {
-		return Result{}, err
+	if p.o.From == nil {
+		if err := p.t.Trust.Check(ctx, p.o.Ref, p.repo, digestsOf(top, desc)...); err != nil {
+			return Result{}, err
+		}
 	}
 	img, err := p.config(ctx, desc, m)
 	if err != nil {
@@ -264,7 +284,10 @@ type layerKey struct{ blob, diffID digest.Digest }
 // record makes the image known under its names.
 func (p *pull) record(img image.Image, desc ocispec.Descriptor, layers []layer, target digest.Digest) (Result, error) {
 	ref := p.o.Ref
-	names := []imagestore.Name{{Ref: ref.WithDigest(target), Target: target}}
+	var names []imagestore.Name
+	if p.o.From == nil {
+		names = append(names, imagestore.Name{Ref: ref.WithDigest(target), Target: target})
+	}
 	if ref.Tag != "" && ref.Digest == "" {
 		names = append(names, imagestore.Name{Ref: ref, Target: target})
 	}

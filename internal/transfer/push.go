@@ -346,21 +346,7 @@ func (p *push) sendBlob(ctx context.Context, d ocispec.Descriptor) error {
 
 // opener opens a blob of the store.
 func (p *push) opener(d ocispec.Descriptor) client.Opener {
-	return func(_ context.Context, offset int64) (io.ReadCloser, error) {
-		b, err := p.t.Content.Open(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		if b.Size() != d.Size {
-			_ = b.Close()
-			return nil, errdefs.New(errdefs.DataLoss, "blob %s is damaged: it has %d bytes, not %d", d.Digest, b.Size(), d.Size)
-		}
-		if _, err := b.Seek(offset, io.SeekStart); err != nil {
-			_ = b.Close()
-			return nil, err
-		}
-		return b, nil
-	}
+	return func(_ context.Context, offset int64) (io.ReadCloser, error) { return openBlob(p.t.Content, d, offset) }
 }
 
 // known records the digest under which the registry has the image.

@@ -175,6 +175,25 @@ func decompress(r io.Reader) (io.ReadCloser, image.Compression, error) {
 	return io.NopCloser(b), image.Plain, nil
 }
 
+// Unpacked returns what an archive holds, unpacked, within the limits, and how it
+// is packed. Closing it frees memory; it does not close r.
+func (l Limits) Unpacked(r io.Reader) (io.ReadCloser, image.Compression, error) {
+	l = l.orDefault()
+	in := &counter{r: r}
+	z, packing, err := decompress(in)
+	if err != nil {
+		return nil, "", err
+	}
+	b := &budget{r: z, most: l.Archive, free: l.Free, ratio: l.Ratio, object: "the archive"}
+	if packing != image.Plain {
+		b.in = in
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{b, z}, packing, nil
+}
+
 // damaged gives errors of packed bytes their class.
 func damaged(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {

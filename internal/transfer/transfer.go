@@ -69,6 +69,9 @@ func (l Limits) orDefault() Limits {
 	return l
 }
 
+// MaxEntries returns how many entries an archive may have.
+func (l Limits) MaxEntries() int { return l.orDefault().Entries }
+
 // Config is what a Transfer works with.
 type Config struct {
 	Content *content.Store

@@ -27,6 +27,8 @@ type Config struct {
 	Client   *client.Client
 	// Trust says which images may be copied.
 	Trust policy.Files
+	// Scratch is a directory on a disk with room, for files without names.
+	Scratch string
 }
 
 // Service speaks to registries. Its methods may be called concurrently.

@@ -1,6 +1,7 @@
 // Package copy moves images between places without unpacking them: registries,
-// OCI layouts in directories, and such layouts in archives. Manifests go as they
-// are, so digests stay; an index goes with all that it lists.
+// OCI layouts in directories, and archives. Manifests go as they are, so digests
+// stay; an index goes with all that it lists. What a copy that was killed left
+// is removed by the next one to the same place.
 package copy
 
 import (
@@ -35,6 +36,12 @@ type Target interface {
 	PutManifest(ctx context.Context, tag string, desc ocispec.Descriptor, raw []byte) error
 }
 
+// Lister is a Target with a table of contents, in which an image stands also
+// without a tag.
+type Lister interface {
+	List(desc ocispec.Descriptor, tag string) error
+}
+
 // Options says what to copy.
 type Options struct {
 	Object string // tag or digest at the source
@@ -46,6 +53,8 @@ type Options struct {
 	// Progress, where set, is told what becomes of each blob. It is called by
 	// several goroutines.
 	Progress func(desc ocispec.Descriptor, action string, bytes int64)
+	// InOrder is set where blobs must come one after the other, always the same.
+	InOrder bool
 }
 
 const (
@@ -81,6 +90,9 @@ func Copy(ctx context.Context, from Source, to Target, o Options) (ocispec.Descr
 		if err := to.PutManifest(ctx, tag, m.desc, m.raw); err != nil {
 			return desc, err
 		}
+	}
+	if l, ok := to.(Lister); ok && o.Tag == "" {
+		return desc, l.List(desc, "")
 	}
 	return desc, nil
 }
@@ -177,6 +189,9 @@ func (c *copying) blobs(ctx context.Context) error {
 	slices.SortStableFunc(c.all, func(a, b ocispec.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
+	if c.o.InOrder {
+		g.SetLimit(1)
+	}
 	for _, b := range c.all {
 		g.Go(func() error {
 			if err := c.blob(ctx, b); err != nil {

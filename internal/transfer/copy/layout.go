@@ -1,6 +1,7 @@
 package copy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -45,33 +48,80 @@ func OpenLayout(dir string) (*Layout, error) {
 }
 
 // MakeLayout opens the layout in dir, and makes it where there is none. A
-// directory with something else in it is refused.
+// directory with something else in it is refused. What copies left that died is
+// removed.
 func MakeLayout(dir string) (*Layout, error) {
-	if _, err := os.Stat(filepath.Join(dir, ocispec.ImageLayoutFile)); err == nil {
-		return OpenLayout(dir)
-	}
-	entries, err := os.ReadDir(dir)
-	switch {
-	case err == nil && len(entries) > 0:
-		return nil, errdefs.New(errdefs.Conflict, "%s is neither empty nor an OCI layout", dir)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("OCI layout: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
 		return nil, fmt.Errorf("OCI layout: %w", err)
 	}
+	l := &Layout{root}
+	if err := l.prepare(); err != nil {
+		_ = root.Close()
+		return nil, fmt.Errorf("OCI layout %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// prepare makes what a layout consists of. The file that says that it is one
+// comes first: from then on all in the directory is known to belong to it.
+func (l *Layout) prepare() error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	ix := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	ix.SchemaVersion = 2
-	for name, v := range map[string]any{ocispec.ImageIndexFile: ix, ocispec.ImageLayoutFile: ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}} {
-		raw, err := json.Marshal(v)
-		if err != nil {
-			return nil, err
+	if _, err := l.root.Stat(ocispec.ImageLayoutFile); errors.Is(err, fs.ErrNotExist) {
+		if err := l.empty(); err != nil {
+			return err
 		}
-		if err := atomicfile.Write(filepath.Join(dir, name), raw, atomicfile.Options{Mode: 0o644, Sync: true}); err != nil {
-			return nil, err
+		if err := l.put(ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}); err != nil {
+			return err
 		}
 	}
-	return OpenLayout(dir)
+	if err := atomicfile.Sweep(l.root.Name()); err != nil {
+		return err
+	}
+	if err := l.root.MkdirAll("blobs/sha256", 0o755); err != nil {
+		return err
+	}
+	if _, err := l.root.Stat(ocispec.ImageIndexFile); errors.Is(err, fs.ErrNotExist) {
+		if err := l.put(ocispec.ImageIndexFile, ix); err != nil {
+			return err
+		}
+	}
+	if _, err := l.index(); err != nil {
+		return err
+	}
+	return l.sweep()
+}
+
+// empty refuses a directory that holds anything but what a copy left that died
+// in it at once.
+func (l *Layout) empty() error {
+	entries, err := os.ReadDir(l.root.Name())
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), atomicfile.TempPrefix+ocispec.ImageLayoutFile) {
+			return errdefs.New(errdefs.Conflict, "the directory is neither empty nor an OCI layout")
+		}
+	}
+	return nil
+}
+
+func (l *Layout) put(name string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(l.root.Name(), name), raw, atomicfile.Options{Mode: 0o644, Sync: true})
 }
 
 // Close lets go of the directory.
@@ -214,28 +264,40 @@ func (l *Layout) write(ctx context.Context, desc ocispec.Descriptor, r io.Reader
 	if err := l.root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	tmp := name + ".tmp-" + fmt.Sprint(os.Getpid())
-	f, err := l.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, tmp, err := createTemp(l.root, filepath.Dir(name))
 	if err != nil {
 		return err
 	}
+	defer f.Close() // the lock is held until the file has its name
 	defer func() {
 		if err != nil {
 			_ = l.root.Remove(tmp)
 		}
 	}()
-	h := desc.Digest.Algorithm().Digester()
-	n, err := io.Copy(io.MultiWriter(f, h.Hash()), io.LimitReader(r, desc.Size+1))
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := take(ctx, f, desc, r); err != nil {
 		return err
 	}
-	if n != desc.Size || h.Digest() != desc.Digest {
-		return errdefs.New(errdefs.DataLoss, "blob %s came with %d bytes and the digest %s", desc.Digest, n, h.Digest())
+	if err := f.Sync(); err != nil {
+		return err
 	}
 	return l.root.Rename(tmp, name)
+}
+
+// take copies a blob, which must be what its descriptor says.
+func take(ctx context.Context, w io.Writer, desc ocispec.Descriptor, r io.Reader) error {
+	h := desc.Digest.Algorithm().Digester()
+	n, err := io.Copy(io.MultiWriter(w, h.Hash()), cancelled{ctx, io.LimitReader(r, desc.Size)})
+	if err != nil {
+		return err
+	}
+	more, err := io.CopyN(io.Discard, r, 1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if n += more; n != desc.Size || h.Digest() != desc.Digest {
+		return errdefs.New(errdefs.DataLoss, "blob %s came with %d bytes and the digest %s", desc.Digest, n, h.Digest())
+	}
+	return nil
 }
 
 type noting struct {
@@ -255,22 +317,84 @@ func (r *noting) Read(p []byte) (int, error) {
 
 // PutManifest implements Target. A tag moves to the manifest.
 func (l *Layout) PutManifest(ctx context.Context, tag string, desc ocispec.Descriptor, raw []byte) error {
-	if err := l.write(ctx, desc, strings.NewReader(string(raw))); err != nil {
+	if err := l.write(ctx, desc, bytes.NewReader(raw)); err != nil {
 		return err
 	}
 	if tag == "" {
 		return nil
 	}
+	return l.List(desc, tag)
+}
+
+// List enters what was copied into the index. All that it refers to is on disk
+// before.
+func (l *Layout) List(desc ocispec.Descriptor, tag string) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := atomicfile.Sweep(l.root.Name()); err != nil {
+		return err
+	}
+	dirs, err := filepath.Glob(filepath.Join(l.root.Name(), "blobs", "*"))
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if err := syncDir(l.root, path.Join("blobs", filepath.Base(d))); err != nil {
+			return err
+		}
+	}
 	ix, err := l.index()
 	if err != nil {
 		return err
 	}
-	ix.Manifests = slices.DeleteFunc(ix.Manifests, func(m ocispec.Descriptor) bool { return m.Annotations[ocispec.AnnotationRefName] == tag })
-	desc.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
-	ix.Manifests = append(ix.Manifests, desc)
-	out, err := json.Marshal(ix)
-	if err != nil {
-		return err
+	ix.Manifests = enter(ix.Manifests, desc, tag)
+	return l.put(ocispec.ImageIndexFile, ix)
+}
+
+// enter puts an entry into an index: in place of the one that had the tag, or,
+// without a tag, unless it is there.
+func enter(all []ocispec.Descriptor, desc ocispec.Descriptor, tag string) []ocispec.Descriptor {
+	desc.Annotations = nil
+	if tag == "" {
+		if slices.ContainsFunc(all, func(m ocispec.Descriptor) bool { return m.Digest == desc.Digest }) {
+			return all
+		}
+		return append(all, desc)
 	}
-	return atomicfile.Write(filepath.Join(l.root.Name(), ocispec.ImageIndexFile), out, atomicfile.Options{Mode: 0o644, Sync: true})
+	all = slices.DeleteFunc(all, func(m ocispec.Descriptor) bool {
+		return m.Annotations[ocispec.AnnotationRefName] == tag || m.Digest == desc.Digest && m.Annotations[ocispec.AnnotationRefName] == ""
+	})
+	desc.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
+	return append(all, desc)
+}
+
+// lock keeps other copies away from the index, also those of other processes.
+func (l *Layout) lock() (unlock func(), err error) {
+	d, err := l.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		_ = d.Close()
+		return nil, err
+	}
+	return func() { _ = d.Close() }, nil
+}
+
+// sweep removes blobs that copies have begun and not finished.
+func (l *Layout) sweep() error {
+	dirs, err := filepath.Glob(filepath.Join(l.root.Name(), "blobs", "*"))
+	for _, d := range dirs {
+		err = errors.Join(err, sweepTemp(l.root, path.Join("blobs", filepath.Base(d))))
+	}
+	return err
 }

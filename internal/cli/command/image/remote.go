@@ -22,9 +22,10 @@ func NewCopy(env *command.Env) *cobra.Command {
 	var quiet bool
 	cmd := &cobra.Command{
 		Use:   "copy [OPTIONS] SOURCE DESTINATION",
-		Short: "Copy an image between registries, OCI layouts and archives",
+		Short: "Copy an image between registries, layouts, archives and the engine's store",
 		Long: "Copy an image between places, as it is and with all its platforms:\n" +
-			"docker://NAME[:TAG|@DIGEST], oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG].",
+			"docker://NAME[:TAG|@DIGEST], oci:DIRECTORY[:TAG], oci-archive:FILE[:TAG],\n" +
+			"docker-archive:FILE[:NAME] (one platform) or lade:NAME, which is the engine's store.",
 		Args: command.Exactly(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.From, o.To = args[0], args[1]
@@ -47,7 +48,7 @@ func copyImage(ctx context.Context, env *command.Env, o client.CopyOptions, quie
 			}
 			continue
 		}
-		if kind, path, ok := strings.Cut(*p, ":"); ok && (kind == "oci" || kind == "oci-archive") && path != "" {
+		if kind, path, ok := strings.Cut(*p, ":"); ok && (kind == "oci" || kind == "oci-archive" || kind == "docker-archive") && path != "" {
 			abs, err := filepath.Abs(path)
 			if err != nil {
 				return fmt.Errorf("copy: %w", err)
