@@ -142,6 +142,9 @@ func ExplainPath(id string) string { return "/lade/containers/" + id + "/explain
 const (
 	// EnvHost is where the engine listens, such as unix:///run/lade/lade.sock.
 	EnvHost = "LADE_HOST"
+	// EnvContext is the name of the context that lade works with, where EnvHost
+	// does not say.
+	EnvContext = "LADE_CONTEXT"
 	// EnvDataRoot is the directory of what must survive a reboot.
 	EnvDataRoot = "LADE_DATA_ROOT"
 	// EnvStateDir is the directory of what must not.

@@ -22,6 +22,7 @@ import (
 	"lade/api"
 	"lade/internal/cli/command"
 	"lade/internal/cli/command/container"
+	contextcmd "lade/internal/cli/command/context"
 	"lade/internal/cli/command/disk"
 	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/network"
@@ -52,10 +53,10 @@ func Main(ctx context.Context, env *command.Env, args []string) int {
 // than everything else before its request; making one does not show.
 func named(args []string) string {
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		switch {
-		case args[0] == "-H" || args[0] == "--host":
+		switch name, _, whole := strings.Cut(args[0], "="); {
+		case slices.Contains([]string{"-H", "--host", "-c", "--context", "--config"}, name) && !whole:
 			args = args[min(2, len(args)):]
-		case strings.HasPrefix(args[0], "-H") || strings.HasPrefix(args[0], "--host="):
+		case slices.Contains([]string{"--host", "--context", "--config"}, name), strings.HasPrefix(name, "-H"):
 			args = args[1:]
 		default:
 			return ""
@@ -93,11 +94,11 @@ func New(env *command.Env, only string) *cobra.Command {
 		},
 	})
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _ = help(env, cmd) })
-	root.Flags().StringVarP(&env.Host, "host", "H", "", "Socket of the engine (default $"+api.EnvHost+")")
+	globals(env, root.Flags())
 	// Without a shorthand: -h is the host name of run.
 	root.PersistentFlags().Bool("help", false, "Print usage")
 	root.Flags().BoolP("version", "v", false, "Print version information and quit")
-	for _, e := range entries() {
+	for _, e := range append(entries(), absences()...) {
 		if only != "" && e.name != only {
 			continue
 		}
@@ -109,6 +110,19 @@ func New(env *command.Env, only string) *cobra.Command {
 	}
 	tidy(root)
 	return root
+}
+
+// globals adds the flags that come before a command.
+func globals(env *command.Env, fs *pflag.FlagSet) {
+	fs.StringVarP(&env.Host, "host", "H", "", "Socket of the engine (default $"+api.EnvHost+")")
+	fs.StringVarP(&env.Context, "context", "c", "", "Name of the context to use (default $"+api.EnvContext+", or what 'lade context use' chose)")
+	fs.StringVar(&env.Config, "config", "", "Directory of contexts and of docker's config.json")
+	// lade itself logs nothing; what scripts for docker say is accepted.
+	fs.BoolP("debug", "D", false, "Enable debug mode")
+	fs.StringP("log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
+	for _, name := range []string{"debug", "log-level"} {
+		fs.Lookup(name).Hidden = true
+	}
 }
 
 // entry is a command of the root that may or may not be made.
@@ -144,6 +158,9 @@ func entries() []entry {
 				disk.NewCheck(env), disk.NewUsage(env), disk.NewPrune(env), system.NewInfo(env), system.NewEvents(env), system.NewUpgrade(env))
 		}},
 		{"volume", groups, func(env *command.Env) *cobra.Command { return group("volume", "Manage volumes", volumes(env)...) }},
+		{"context", groups, func(env *command.Env) *cobra.Command {
+			return group("context", "Manage contexts: names for engines", contextcmd.New(env)...)
+		}},
 		{"network", groups, func(env *command.Env) *cobra.Command {
 			return group("network", "Manage networks", networks(env)...)
 		}},
@@ -176,6 +193,15 @@ func entries() []entry {
 		{"events", "", system.NewEvents},
 		{"explain", "", system.NewExplain},
 	}
+}
+
+// absences returns the commands of Docker's that Lade does not have.
+func absences() []entry {
+	var all []entry
+	for _, a := range absent() {
+		all = append(all, entry{a.name, "", func(*command.Env) *cobra.Command { return a.command() }})
+	}
+	return all
 }
 
 // images returns the commands of the group image.

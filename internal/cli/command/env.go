@@ -17,7 +17,9 @@ import (
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
 
+	"lade/api"
 	"lade/client"
+	"lade/internal/cli/contexts"
 	"lade/internal/cli/credentials"
 	"lade/internal/cli/launch"
 	"lade/internal/errdefs"
@@ -27,7 +29,9 @@ import (
 type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
-	Host     string // where the engine listens; empty: client.DefaultHost
+	Host     string // where the engine listens; empty: what the context says
+	Context  string // the name of the context; empty: what the environment says, or who was chosen
+	Config   string // the directory of contexts and of docker's config.json; empty: the person's
 
 	client *client.Client
 	leave  func()
@@ -41,7 +45,11 @@ func (e *Env) Client() (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.client = client.NewWithDialer(l.DialOrStart)
+		dial := l.DialOrStart
+		if s, err := e.Contexts(); err == nil && e.ContextName(s) != contexts.Default {
+			dial = l.DialOther
+		}
+		e.client = client.NewWithDialer(dial)
 	}
 	return e.client, nil
 }
@@ -67,15 +75,69 @@ func (e *Env) ReplaceEngine(ctx context.Context) error {
 }
 
 func (e *Env) launcher() (*launch.Launcher, error) {
-	host := e.Host
-	if host == "" {
-		host = client.DefaultHost()
+	host, err := e.host()
+	if err != nil {
+		return nil, err
 	}
 	return launch.New(host)
 }
 
+// host returns where the engine listens.
+func (e *Env) host() (string, error) {
+	switch {
+	case e.Host != "" && e.Context != "":
+		return "", errdefs.New(errdefs.Invalid, "conflicting options: cannot specify both --host and --context")
+	case e.Host != "":
+		return e.Host, nil
+	case e.Context == "" && os.Getenv(api.EnvHost) != "":
+		return client.DefaultHost(), nil
+	}
+	s, err := e.Contexts()
+	if err != nil {
+		if e.Context == "" && os.Getenv(api.EnvContext) == "" {
+			return client.DefaultHost(), nil // without a home there is nothing to choose from
+		}
+		return "", err
+	}
+	c, err := s.Get(e.ContextName(s))
+	return c.Host, err
+}
+
+// Contexts returns the engines that the person works with.
+func (e *Env) Contexts() (*contexts.Store, error) {
+	dir := e.Config
+	if dir == "" {
+		var err error
+		if dir, err = contexts.Dir(os.Getenv); err != nil {
+			return nil, err
+		}
+	}
+	return contexts.New(dir), nil
+}
+
+// ContextName returns the name of the context that commands work with: a host
+// that is named outright is in none, which Docker calls default.
+func (e *Env) ContextName(s *contexts.Store) string {
+	switch {
+	case e.Context != "":
+		return e.Context
+	case e.Host != "" || os.Getenv(api.EnvHost) != "":
+		return contexts.Default
+	case os.Getenv(api.EnvContext) != "":
+		return os.Getenv(api.EnvContext)
+	}
+	return s.Current()
+}
+
 // Credentials returns what the person has for registries.
-func (e *Env) Credentials() *credentials.Store { return credentials.New(os.Getenv) }
+func (e *Env) Credentials() *credentials.Store {
+	return credentials.New(func(name string) string {
+		if name == "DOCKER_CONFIG" && e.Config != "" {
+			return e.Config
+		}
+		return os.Getenv(name)
+	})
+}
 
 // Auth returns what to send along for an image's registry: its credentials, as
 // the engine's API wants them, or "". What cannot be read is told and passed

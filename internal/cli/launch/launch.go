@@ -62,6 +62,17 @@ func (l *Launcher) Dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", l.socket)
 }
 
+// DialOther connects to an engine that is somebody else's to start: it may be
+// another machine's, at the end of a forwarded socket.
+func (l *Launcher) DialOther(ctx context.Context) (net.Conn, error) {
+	conn, err := l.Dial(ctx)
+	if nobodyThere(err) {
+		err := errdefs.New(errdefs.Unavailable, "no engine answers at %s", l.host)
+		return nil, errdefs.Hint(err, "it is not started from here; 'lade --context default' is this machine's own")
+	}
+	return conn, l.explain(err)
+}
+
 // DialOrStart connects to the engine, and starts it first if need be.
 func (l *Launcher) DialOrStart(ctx context.Context) (net.Conn, error) {
 	conn, err := l.Dial(ctx)

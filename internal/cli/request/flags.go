@@ -47,6 +47,7 @@ func (f *Flags) Register(fs *pflag.FlagSet) {
 	f.registerSecurity(fs)
 	f.registerResources(fs)
 	f.registerNetwork(fs)
+	f.registerLegacy(fs)
 }
 
 func (f *Flags) registerProcess(fs *pflag.FlagSet) {
@@ -96,7 +97,8 @@ func (f *Flags) registerFiles(fs *pflag.FlagSet) {
 	list(fs, &h.VolumesFrom, "volumes-from", "Mount volumes from the specified container(s)", nil)
 	fs.BoolVar(&h.ReadonlyRootfs, "read-only", false, "Mount the container's root filesystem as read only")
 	fs.Var(&value{kind: "bytes", set: into(&h.ShmSize, byteSize)}, "shm-size", "Size of /dev/shm")
-	fs.Var(&value{kind: "list", set: appendTo(&h.Devices, device)}, "device", "Add a host device to the container")
+	fs.Var(&value{kind: "list", set: f.addDevice}, "device", "Add a host device to the container: a path, or the name of a CDI device")
+	fs.Var(&value{kind: "gpu-request", set: appendTo(&h.DeviceRequests, gpus)}, "gpus", "GPU devices to add to the container ('all' to pass all GPUs)")
 	list(fs, &h.DeviceCgroupRules, "device-cgroup-rule", "Add a rule to the cgroup allowed devices list", deviceRule)
 	fs.StringVar(&h.VolumeDriver, "volume-driver", "", "Optional volume driver for the container")
 	pairs(fs, &h.StorageOpt, "storage-opt", "Storage driver options for the container")

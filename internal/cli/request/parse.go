@@ -169,6 +169,29 @@ func device(s string) (container.DeviceMapping, error) {
 	return d, nil
 }
 
+// addDevice parses --device: a path of the host, or a CDI device's name, of
+// which all are one request.
+func (f *Flags) addDevice(s string) error {
+	if !cdiName(s) {
+		return appendTo(&f.host.Devices, device)(s)
+	}
+	for i := range f.host.DeviceRequests {
+		if r := &f.host.DeviceRequests[i]; r.Driver == "cdi" && r.Capabilities == nil {
+			r.DeviceIDs = append(r.DeviceIDs, s)
+			return nil
+		}
+	}
+	f.host.DeviceRequests = append(f.host.DeviceRequests, container.DeviceRequest{Driver: "cdi", DeviceIDs: []string{s}})
+	return nil
+}
+
+// cdiName reports whether a device is meant as vendor.com/class=name.
+func cdiName(s string) bool {
+	kind, name, ok := strings.Cut(s, "=")
+	vendor, class, slash := strings.Cut(kind, "/")
+	return ok && slash && vendor != "" && class != "" && name != "" && !strings.ContainsAny(kind, ": ")
+}
+
 func permissions(s string) bool {
 	seen := map[rune]bool{}
 	for _, c := range s {

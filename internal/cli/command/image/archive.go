@@ -38,7 +38,7 @@ func save(ctx context.Context, env *command.Env, refs []string, output, platform
 	if output == "" && terminal.Is(env.Out) {
 		return errdefs.With(errdefs.Invalid, errors.New("cowardly refusing to save to a terminal. Use the -o flag or redirect"))
 	}
-	p, err := platformOf(platform)
+	p, err := command.ParsePlatform(platform)
 	if err != nil {
 		return err
 	}

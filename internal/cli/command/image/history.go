@@ -14,7 +14,7 @@ import (
 
 // NewHistory returns the command history.
 func NewHistory(env *command.Env) *cobra.Command {
-	var text string
+	var text, platform string
 	var human, whole, quiet bool
 	cmd := &cobra.Command{
 		Use:               "history [OPTIONS] IMAGE",
@@ -24,6 +24,9 @@ func NewHistory(env *command.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := env.Client()
 			if err != nil {
+				return err
+			}
+			if err := env.HasPlatform(cmd.Context(), args[0], platform); err != nil {
 				return err
 			}
 			list, err := c.ImageHistory(cmd.Context(), args[0])
@@ -45,6 +48,7 @@ func NewHistory(env *command.Env) *cobra.Command {
 	fs.BoolVarP(&human, "human", "H", true, "Print sizes and dates in human readable format")
 	fs.BoolVar(&whole, "no-trunc", false, "Don't truncate output")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Only show image IDs")
+	fs.StringVar(&platform, "platform", "", "Show history for the given platform (os[/arch[/variant]])")
 	fs.StringVar(&text, "format", "", command.FormatUsage)
 	return cmd
 }

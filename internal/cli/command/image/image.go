@@ -21,7 +21,7 @@ import (
 // NewPull returns the command pull.
 func NewPull(env *command.Env) *cobra.Command {
 	var o client.PullOptions
-	var quiet bool
+	var quiet, all bool
 	cmd := &cobra.Command{
 		Use:               "pull [OPTIONS] NAME[:TAG|@DIGEST]",
 		Short:             "Download an image from a registry",
@@ -29,12 +29,52 @@ func NewPull(env *command.Env) *cobra.Command {
 		ValidArgsFunction: env.CompleteImages(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Ref = args[0]
+			if all {
+				return pullAll(cmd.Context(), env, o, quiet)
+			}
 			return pull(cmd.Context(), env, o, quiet)
 		},
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	cmd.Flags().StringVar(&o.Platform, "platform", "", "Set platform if server is multi-platform capable")
+	cmd.Flags().BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
+	trust(cmd)
 	return cmd
+}
+
+// trust adds the flag of Docker's content trust, which has come to its end:
+// images are verified as policy.json says, whatever the flag is.
+func trust(cmd *cobra.Command) {
+	cmd.Flags().Bool("disable-content-trust", true, "Skip image verification (has no effect)")
+	cmd.Flags().Lookup("disable-content-trust").Hidden = true
+}
+
+// pullAll fetches each tag that a repository has in its registry. One that
+// cannot be had does not keep the others waiting.
+func pullAll(ctx context.Context, env *command.Env, o client.PullOptions, quiet bool) error {
+	repository, tag, digest := command.SplitReference(o.Ref)
+	if tag != "" || digest != "" {
+		return errdefs.New(errdefs.Invalid, "tag can't be used with --all-tags/-a")
+	}
+	c, err := env.Client()
+	if err != nil {
+		return err
+	}
+	found, err := c.RemoteTags(ctx, repository, env.Auth(ctx, o.Ref))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range found.Tags {
+		o.Ref = repository + ":" + t
+		if err := pull(ctx, env, o, quiet); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return command.Join(errs)
 }
 
 func pull(ctx context.Context, env *command.Env, o client.PullOptions, quiet bool) error {
@@ -112,15 +152,26 @@ func load(ctx context.Context, env *command.Env, input string, quiet bool) error
 // NewRemove returns the command rmi, or rm in its group.
 func NewRemove(env *command.Env, name string, aliases ...string) *cobra.Command {
 	var o client.RemoveImageOptions
+	var platforms []string
 	cmd := &cobra.Command{
 		Use:               name + " [OPTIONS] IMAGE [IMAGE...]",
 		Aliases:           aliases,
 		Short:             "Remove one or more images",
 		Args:              command.AtLeast(1),
 		ValidArgsFunction: env.CompleteImages(),
-		RunE:              func(cmd *cobra.Command, args []string) error { return remove(cmd.Context(), env, args, o) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, ref := range args {
+				for _, p := range platforms {
+					if err := env.HasPlatform(cmd.Context(), ref, p); err != nil {
+						return err
+					}
+				}
+			}
+			return remove(cmd.Context(), env, args, o)
+		},
 	}
 	cmd.Flags().BoolVarP(&o.Force, "force", "f", false, "Force removal of the image")
+	cmd.Flags().StringSliceVar(&platforms, "platform", nil, "Remove only the given platform variant (os[/arch[/variant]])")
 	cmd.Flags().BoolVar(&o.NoPrune, "no-prune", false, "Do not delete untagged parents")
 	return cmd
 }

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"lade/client"
@@ -35,6 +33,7 @@ func NewPush(env *command.Env) *cobra.Command {
 	cmd.Flags().BoolVarP(&o.all, "all-tags", "a", false, "Push all tags of an image to the repository")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "Suppress verbose output")
 	cmd.Flags().StringVar(&o.platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry (os[/arch[/variant]])")
+	trust(cmd)
 	return cmd
 }
 
@@ -51,7 +50,7 @@ func (o *pushOptions) run(ctx context.Context, env *command.Env, ref string) err
 			fmt.Fprintln(env.Out, "Using default tag: latest")
 		}
 	}
-	p, err := platformOf(o.platform)
+	p, err := command.ParsePlatform(o.platform)
 	if err != nil {
 		return err
 	}
@@ -95,20 +94,4 @@ func note(aux []byte) []string {
 		"Not all multiplatform-content is present and only the available single-platform image was pushed",
 		string(instead.OriginalIndex.Digest) + " -> " + string(instead.SelectedManifest.Digest),
 	}
-}
-
-// platformOf reads os/arch[/variant]; nil is no platform.
-func platformOf(s string) (*ocispec.Platform, error) {
-	if s == "" {
-		return nil, nil
-	}
-	parts := strings.Split(s, "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
-		return nil, errdefs.Hint(errdefs.New(errdefs.Invalid, "invalid platform %q", s), "write os/architecture or os/architecture/variant, such as linux/arm64/v8")
-	}
-	p := &ocispec.Platform{OS: parts[0], Architecture: parts[1]}
-	if len(parts) == 3 {
-		p.Variant = parts[2]
-	}
-	return p, nil
 }

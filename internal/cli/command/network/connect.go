@@ -16,9 +16,9 @@ import (
 )
 
 type connectOptions struct {
-	ip, ip6, mac                   string
-	aliases, linkLocal, driverOpts []string
-	priority                       int
+	ip, ip6, mac                          string
+	aliases, links, linkLocal, driverOpts []string
+	priority                              int
 }
 
 // NewConnect returns the command network connect.
@@ -46,6 +46,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 	fs.StringVar(&o.ip6, "ip6", "", `IPv6 address (e.g., "2001:db8::33")`)
 	fs.StringVar(&o.mac, "mac-address", "", `MAC address (e.g., "92:d0:c6:0a:29:33")`)
 	fs.StringArrayVar(&o.aliases, "alias", nil, "Add network-scoped alias for the container")
+	fs.StringArrayVar(&o.links, "link", nil, "Add link to another container")
 	fs.StringArrayVar(&o.linkLocal, "link-local-ip", nil, "Add a link-local address for the container")
 	fs.StringArrayVar(&o.driverOpts, "driver-opt", nil, "driver options for the network")
 	fs.IntVar(&o.priority, "gw-priority", 0, "Highest gw-priority provides the default gateway. Accepts positive and negative values")
@@ -53,7 +54,7 @@ func NewConnect(env *command.Env) *cobra.Command {
 }
 
 func (o *connectOptions) settings() (*network.EndpointSettings, error) {
-	e := &network.EndpointSettings{Aliases: o.aliases, GwPriority: o.priority}
+	e := &network.EndpointSettings{Aliases: o.aliases, Links: o.links, GwPriority: o.priority}
 	ipam := &network.EndpointIPAMConfig{}
 	for _, a := range []struct {
 		text string

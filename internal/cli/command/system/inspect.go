@@ -29,8 +29,8 @@ const (
 )
 
 type inspectOptions struct {
-	format, kind string
-	size         bool
+	format, kind, platform string
+	size                   bool
 }
 
 // NewInspect returns the command inspect: for all kinds of objects, or in a
@@ -48,6 +48,7 @@ func NewInspect(env *command.Env, kind string) *cobra.Command {
 	switch kind {
 	case Image:
 		cmd.ValidArgsFunction = env.CompleteImages()
+		fs.StringVar(&o.platform, "platform", "", "Inspect a specific platform of the multi-platform image (os[/arch[/variant]])")
 	case Volume:
 		cmd.ValidArgsFunction = env.CompleteVolumes()
 	case Network:
@@ -83,6 +84,9 @@ func (o *inspectOptions) run(ctx context.Context, env *command.Env, names []stri
 	var errs []error
 	for _, name := range names {
 		obj, err := o.find(ctx, c, name)
+		if err == nil {
+			err = env.HasPlatform(ctx, name, o.platform)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
