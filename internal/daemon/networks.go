@@ -49,7 +49,7 @@ func (e *endpoints) recover(ctx context.Context, containers *container.Service, 
 	for id, pid := range running {
 		// What answered its queries is gone with the engine before this one.
 		if c, e2 := containers.Inspect(ctx, id, false); e2 == nil {
-			err = errors.Join(err, e.resolve(id, c.HostConfig, pid))
+			err = errors.Join(err, e.resolve(ctx, id, c.HostConfig, pid))
 		}
 	}
 	still := containers.Running()
@@ -68,7 +68,7 @@ func (e *endpoints) Attach(ctx context.Context, d record.Definition, pid int) ([
 	if err != nil {
 		return nil, err
 	}
-	if err := e.resolve(d.ID, d.Host, pid); err != nil {
+	if err := e.resolve(ctx, d.ID, d.Host, pid); err != nil {
 		return nil, err
 	}
 	var addrs []netip.Addr
@@ -84,7 +84,7 @@ func (e *endpoints) Attach(ctx context.Context, d record.Definition, pid int) ([
 
 // resolve answers the name queries of a container, whose process is pid, if one of
 // its networks has names.
-func (e *endpoints) resolve(id string, h *containerapi.HostConfig, pid int) error {
+func (e *endpoints) resolve(ctx context.Context, id string, h *containerapi.HostConfig, pid int) error {
 	p := e.Service.Place(id)
 	if !p.Named {
 		return nil
@@ -94,7 +94,7 @@ func (e *endpoints) resolve(id string, h *containerapi.HostConfig, pid int) erro
 		name := v.Networks[first]
 		v.Networks = slices.Insert(slices.Delete(v.Networks, first, first+1), 0, name)
 	}
-	return e.resolver.Serve(id, pid, v)
+	return e.resolver.Serve(ctx, id, pid, v)
 }
 
 func (e *endpoints) Detach(ctx context.Context, id string) error {
@@ -137,7 +137,7 @@ func (e *endpoints) Connect(ctx context.Context, d record.Definition, name strin
 	if err != nil {
 		return err
 	}
-	return e.resolve(d.ID, d.Host, pid)
+	return e.resolve(ctx, d.ID, d.Host, pid)
 }
 
 // networkAPI is the networks as the API knows them: which containers are in one is

@@ -91,7 +91,7 @@ func New(cfg Config) *Service {
 
 // Serve answers the queries of a container, whose process is pid, from now on.
 // Called again for the same process, it changes the view.
-func (s *Service) Serve(id string, pid int, v View) error {
+func (s *Service) Serve(ctx context.Context, id string, pid int, v View) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -112,7 +112,7 @@ func (s *Service) Serve(id string, pid int, v View) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("resolve names for container: %w", err), ns.Close())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // it outlives the request
 	r := &server{pid: pid, cancel: cancel, done: make(chan struct{})}
 	r.view.Store(&v)
 	s.running[id] = r
