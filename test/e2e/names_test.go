@@ -136,6 +136,12 @@ func TestNamesElsewhere(t *testing.T) {
 		t.Errorf("an internal network asked: %s", <-asked)
 	}
 	h.must("rm", "-f", "hold")
+	for range 5 { // a container that is gone holds no network
+		h.must("network", "rm", "in", "out")
+		h.must("network", "create", "in")
+		h.must("network", "create", "out")
+		h.must("run", "--rm", "--network", "in", "--network", "out", "lade/toolbox", "true")
+	}
 	h.must("network", "rm", "in", "out")
 }
 

@@ -134,11 +134,14 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 func leavesNothing(def record.Definition) bool {
 	h := def.Host
 	if slices.ContainsFunc(def.Mounts, func(m request.Mount) bool { return m.Source != "" }) || len(h.Devices) > 0 ||
-		len(h.PortBindings) > 0 || h.PublishAllPorts || h.CgroupParent != "" || h.Privileged {
+		len(h.PortBindings) > 0 || h.PublishAllPorts || h.CgroupParent != "" || h.Privileged || h.NetworkMode.IsUserDefined() {
 		return false
 	}
 	if def.Networks != nil {
-		for _, e := range def.Networks.EndpointsConfig {
+		for name, e := range def.Networks.EndpointsConfig {
+			if api.NetworkMode(name).IsUserDefined() {
+				return false // somebody may remove it next
+			}
 			if e != nil && (e.IPAMConfig != nil || len(e.MacAddress) > 0) {
 				return false // a place in a network that the next one may ask for
 			}
