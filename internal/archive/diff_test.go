@@ -50,8 +50,18 @@ func TestDiff(t *testing.T) {
 	got, err := Diff(t.Context(), u, l, IDs{}, map[string]bool{"/proc": true, "/mnt/vol": true, "/srv/stub": true})
 	must(t, err)
 	want := []Change{
-		{"/etc", Modified}, {"/etc/group", Deleted}, {"/etc/passwd", Modified}, {"/new", Added}, {"/new/deep", Added}, {"/new/deep/file", Added},
-		{"/opt", Modified}, {"/opt/old", Modified}, {"/opt/old/file", Deleted}, {"/opt/old/other", Added}, {"/usr", Modified}, {"/usr/share", Modified},
+		{"/etc", Modified},
+		{"/etc/group", Deleted},
+		{"/etc/passwd", Modified},
+		{"/new", Added},
+		{"/new/deep", Added},
+		{"/new/deep/file", Added},
+		{"/opt", Modified},
+		{"/opt/old", Modified},
+		{"/opt/old/file", Deleted},
+		{"/opt/old/other", Added},
+		{"/usr", Modified},
+		{"/usr/share", Modified},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

@@ -46,7 +46,7 @@ func (s *Store) open(domain string) (registry.AuthConfig, error) {
 	var a registry.AuthConfig
 	path, err := s.sealedPath(domain)
 	if err != nil {
-		return a, nil // without a home there is nothing in it
+		return a, nil //nolint:nilerr // without a home there is nothing in it
 	}
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -121,7 +121,7 @@ func (s *Store) seal(domain string, a registry.AuthConfig) (string, error) {
 func (s *Store) remove(domain string) (bool, error) {
 	path, err := s.sealedPath(domain)
 	if err != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // without a home there is nothing in it
 	}
 	err = os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {

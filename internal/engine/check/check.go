@@ -69,7 +69,7 @@ func (s *Service) Check(ctx context.Context, repair bool) (api.CheckReport, erro
 		return r.report, err
 	}
 	for _, n := range blobs {
-		if err := r.blob(n); err != nil {
+		if err := r.blob(n); err != nil { //nolint:contextcheck // r.ctx is it
 			return r.report, err
 		}
 	}

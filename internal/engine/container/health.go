@@ -1,11 +1,11 @@
 package container
 
 import (
-	"github.com/opencontainers/runtime-spec/specs-go"
-
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -33,7 +33,7 @@ func startingHealth(def record.Definition) *api.Health {
 
 // withHealth fills a request's health check in from its image, and checks it.
 func (s *Service) withHealth(ctx context.Context, req api.CreateRequest, img image.Image) (api.CreateRequest, error) {
-	if err := health.Valid(req.Config.Healthcheck); err != nil {
+	if err := health.Valid(req.Healthcheck); err != nil {
 		return req, err
 	}
 	if req.HostConfig != nil {

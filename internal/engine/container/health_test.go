@@ -16,7 +16,7 @@ import (
 
 func checked(change func(*api.CreateRequest)) func(*api.CreateRequest) {
 	return func(r *api.CreateRequest) {
-		r.Config.Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Millisecond, Retries: 2}
+		r.Healthcheck = &api.HealthConfig{Test: []string{"CMD", "check"}, Interval: time.Millisecond, Retries: 2}
 		if change != nil {
 			change(r)
 		}
@@ -94,7 +94,7 @@ func TestUnhealthy(t *testing.T) {
 	m.shims.checks = k
 	act := func(action string) func(*api.CreateRequest) {
 		return checked(func(r *api.CreateRequest) {
-			r.Config.Healthcheck.Timeout = time.Millisecond
+			r.Healthcheck.Timeout = time.Millisecond
 			r.HostConfig.Annotations = map[string]string{"lade.on-unhealthy": action}
 		})
 	}

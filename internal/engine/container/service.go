@@ -1,13 +1,13 @@
 package container
 
 import (
-	api "github.com/moby/moby/api/types/container"
-
 	"context"
 	"errors"
 	"log/slog"
 	"sync"
 	"time"
+
+	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/idrange"
 	"lade/internal/engine/container/launch"

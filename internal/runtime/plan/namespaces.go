@@ -433,8 +433,12 @@ func (b *builder) checkHooks() error {
 		name  string
 		hooks []specs.Hook
 	}{
-		{"prestart", prestart(h)}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer},
-		{"startContainer", h.StartContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
+		{"prestart", prestart(h)},
+		{"createRuntime", h.CreateRuntime},
+		{"createContainer", h.CreateContainer},
+		{"startContainer", h.StartContainer},
+		{"poststart", h.Poststart},
+		{"poststop", h.Poststop},
 	} {
 		for i, hook := range k.hooks {
 			switch field := step.Field("hooks."+k.name, i); {

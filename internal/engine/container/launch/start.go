@@ -65,7 +65,7 @@ func (l *Launcher) Start(ctx context.Context, def record.Definition, w Wanted) (
 	}
 	bridge := l.cfg.Network != nil && WantsBridge(def.Host)
 	clients := w.Clients(ctx)
-	sh, err := l.cfg.Shims.Launch(ctx, l.shimConfig(def, root, !bridge), clients)
+	sh, err := l.cfg.Shims.Launch(ctx, l.shimConfig(def, root, !bridge), clients) //nolint:contextcheck // a name server has a deadline of its own
 	pending.Close(clients)
 	if err != nil {
 		return st, nil, err

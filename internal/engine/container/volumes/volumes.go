@@ -206,6 +206,7 @@ func (k *Keeper) Mount(ctx context.Context, def record.Definition) error {
 	return k.Volumes.Mount(ctx, def.ID)
 }
 
+// Unmount tells the volumes that a container has ended.
 func (k *Keeper) Unmount(def record.Definition) {
 	if k.Volumes != nil && len(of(def)) > 0 {
 		k.Volumes.Unmount(def.ID)
