@@ -199,7 +199,7 @@ func (r *reader) inode(h *tar.Header) (inode, error) {
 	case tar.TypeDir:
 		n.mode |= typeDir
 	case tar.TypeSymlink:
-		n.mode |= typeSymlink
+		n.mode = typeSymlink | 0o777 // as Linux has it, whatever the tar says
 		n.size = uint64(len(h.Linkname))
 		if len(h.Linkname) == 0 || len(h.Linkname) > pathMax || strings.IndexByte(h.Linkname, 0) >= 0 {
 			return n, invalid("symbolic link with a target of %d bytes", len(h.Linkname))

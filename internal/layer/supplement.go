@@ -139,7 +139,7 @@ func (s *supplement) record(r pendingRecord) error {
 		return err
 	}
 	p := s.way[len(s.way)-1]
-	if !p.implied || len(p.lower) == 0 || p.lower[0].plain() {
+	if !p.implied || len(p.lower) == 0 || p.lower[0].plain() && p.lower[0].Seconds == p.own.Seconds && p.lower[0].Nanos == p.own.Nanos {
 		return nil
 	}
 	return s.writeWay()
