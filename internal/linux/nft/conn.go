@@ -4,16 +4,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/netlink"
 )
 
-// Conn is a socket in one network namespace. Tables that it makes with Owned
-// are its own until it is closed.
+// Conn is a socket in one network namespace. Owned tables are its own until it is
+// closed.
 type Conn struct {
 	nl *netlink.Conn
+	// unable says that the kernel knows no owners that a table outlives.
+	unable atomic.Bool
 }
 
 // Dial opens a socket in the network namespace of the calling thread.
@@ -22,7 +26,7 @@ func Dial() (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{nl}, nil
+	return &Conn{nl: nl}, nil
 }
 
 // Close closes the socket. Tables stay.
@@ -31,14 +35,17 @@ func (c *Conn) Close() error { return c.nl.Close() }
 // Replace puts tables in place of those of their names, if there are some, in
 // one transaction.
 func (c *Conn) Replace(tables ...Table) error {
-	var ms []netlink.Message
-	for _, t := range tables {
-		// Making what is there already is no error; removing what is not there
-		// would be.
-		ms = append(ms, tableMessage(unix.NFT_MSG_NEWTABLE, t), tableMessage(unix.NFT_MSG_DELTABLE, t))
-		ms = append(ms, contents(t)...)
-	}
-	if err := c.transaction(ms); err != nil {
+	err := c.owning(func() error {
+		var ms []netlink.Message
+		for _, t := range tables {
+			// Making what is there already is no error; removing what is not there
+			// would be. One that outlived its owner is removed as any other.
+			ms = append(ms, tableMessage(unix.NFT_MSG_NEWTABLE, t, 0), tableMessage(unix.NFT_MSG_DELTABLE, t, 0))
+			ms = append(ms, c.contents(t)...)
+		}
+		return c.transaction(ms)
+	})
+	if err != nil {
 		return fmt.Errorf("replace table %s: %w", tables[0].Name, err)
 	}
 	return nil
@@ -47,17 +54,55 @@ func (c *Conn) Replace(tables ...Table) error {
 // Claim makes tables, where there is none of their family and name; else the
 // error wraps syscall.EEXIST.
 func (c *Conn) Claim(tables ...Table) error {
-	var ms []netlink.Message
-	for _, t := range tables {
-		of := contents(t)
-		of[0].Flags |= unix.NLM_F_EXCL
-		ms = append(ms, of...)
+	err := c.owning(func() error {
+		var ms []netlink.Message
+		for _, t := range tables {
+			of := c.contents(t)
+			of[0].Flags |= unix.NLM_F_EXCL
+			ms = append(ms, of...)
+		}
+		return c.transaction(ms)
+	})
+	if !errors.Is(err, unix.EPERM) {
+		return err
 	}
-	return c.transaction(ms)
+	// The kernel says so of one that is somebody else's own, and to those who
+	// may make none.
+	there, e := c.Tables()
+	for _, t := range there {
+		if slices.ContainsFunc(tables, func(o Table) bool { return o.Family == t.Family && o.Name == t.Name }) {
+			return fmt.Errorf("%w: %w", unix.EEXIST, err)
+		}
+	}
+	return errors.Join(err, e)
 }
 
-func contents(t Table) []netlink.Message {
-	ms := []netlink.Message{tableMessage(unix.NFT_MSG_NEWTABLE, t)}
+// owning does what makes tables, and does it again without owners where the
+// kernel does not know them.
+func (c *Conn) owning(do func() error) error {
+	err := do()
+	if (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) && !c.unable.Swap(true) {
+		if again := do(); again == nil {
+			return nil
+		}
+		c.unable.Store(false) // that was not it
+	}
+	return err
+}
+
+// Owns reports whether tables that are to be owned are: false before the first
+// of them was made in vain.
+func (c *Conn) Owns() bool { return !c.unable.Load() }
+
+// These are the numbers of a table's flags: it has an owner, and outlives it.
+const ownedFlags = 1<<1 | 1<<2 // NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST
+
+func (c *Conn) contents(t Table) []netlink.Message {
+	var flags uint32
+	if t.Owned && !c.unable.Load() {
+		flags = ownedFlags
+	}
+	ms := []netlink.Message{tableMessage(unix.NFT_MSG_NEWTABLE, t, flags)}
 	for i, s := range t.Sets {
 		ms = append(ms, setMessage(t, s, uint32(i+1)))
 		ms = append(ms, elementMessages(unix.NFT_MSG_NEWSETELEM, t, s)...)
@@ -96,7 +141,7 @@ func (c *Conn) Edit(add, remove []Table) error {
 // there is no error.
 func (c *Conn) Delete(tables ...Table) error {
 	for _, t := range tables {
-		err := c.transaction([]netlink.Message{tableMessage(unix.NFT_MSG_DELTABLE, t)})
+		err := c.transaction([]netlink.Message{tableMessage(unix.NFT_MSG_DELTABLE, t, 0)})
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
@@ -142,7 +187,7 @@ func bracket(kind uint16) netlink.Message {
 
 const tableUserdata = 6 // NFTA_TABLE_USERDATA
 
-func tableMessage(kind uint16, t Table) netlink.Message {
+func tableMessage(kind uint16, t Table, owner uint32) netlink.Message {
 	var flags uint16
 	what := "remove table"
 	if kind == unix.NFT_MSG_NEWTABLE {
@@ -152,6 +197,9 @@ func tableMessage(kind uint16, t Table) netlink.Message {
 		w.String(unix.NFTA_TABLE_NAME, t.Name)
 		if t.Comment != "" && kind == unix.NFT_MSG_NEWTABLE {
 			w.Put(tableUserdata, comment(t.Comment))
+		}
+		if owner != 0 {
+			w.Big32(unix.NFTA_TABLE_FLAGS, owner)
 		}
 	})
 }

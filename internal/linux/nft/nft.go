@@ -45,8 +45,13 @@ type Table struct {
 	Name   string
 	// Comment says whose it is; at most 120 bytes.
 	Comment string
-	Sets    []Set
-	Chains  []Chain
+	// Owned tables are changed and removed by the Conn that put them there, and
+	// by nobody else, until it is closed: not even by nft flush ruleset. They
+	// stay after that, for whoever comes. Kernels before 6.9 cannot do it, and
+	// have tables that everybody changes.
+	Owned  bool
+	Sets   []Set
+	Chains []Chain
 }
 
 // Set is a set of keys, which rules look up; or a map, from keys to values.
@@ -266,6 +271,9 @@ func (t Table) Text() string {
 	fmt.Fprintf(&b, "table %s %s {\n", t.Family, t.Name)
 	if t.Comment != "" {
 		fmt.Fprintf(&b, "\tcomment %q\n", t.Comment)
+	}
+	if t.Owned {
+		b.WriteString("\tflags owner,persist\n")
 	}
 	for i, s := range t.Sets {
 		if i > 0 {

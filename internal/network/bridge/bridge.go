@@ -312,13 +312,14 @@ func remove(c *rtnl.Conn, link string) error {
 
 // noAdvertisements sets how a link in the network namespace of the calling thread
 // deals with IPv6: router advertisements are never taken, and without six
-// there is no IPv6 at all.
+// there is no IPv6 at all. Nobody is asked whether an address is free: it was given
+// out here, and for as long as the kernel asks it finds no neighbours for others.
 func noAdvertisements(link string, six bool) error {
 	off := "1"
 	if six {
 		off = "0"
 	}
-	for _, s := range []struct{ name, value string }{{"accept_ra", "0"}, {"disable_ipv6", off}} {
+	for _, s := range []struct{ name, value string }{{"accept_ra", "0"}, {"accept_dad", "0"}, {"disable_ipv6", off}} {
 		err := SetSysctl(filepath.Join("ipv6/conf", link, s.name), s.value)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil // a kernel without IPv6

@@ -91,7 +91,7 @@ const (
 func Tables(name, comment string, w Wanted) []nft.Table {
 	tables := skeleton(name)
 	for i := range tables {
-		tables[i].Comment = comment
+		tables[i].Comment, tables[i].Owned = comment, true
 	}
 	forward := &tables[0].Chains[forwardChain]
 	guard := func(version nft.Stmt) {

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"flag"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -121,6 +123,11 @@ func TestTextIsTrue(t *testing.T) {
 
 // normal puts elements in one line, in alphabetical order: nft has its own.
 func normal(text string) string {
+	// It knows one of the flags before 1.1.1, and prints it behind the comment
+	// or in front of it; and says which program holds the table.
+	text = regexp.MustCompile(`\tflags owner.*\n`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(` # progname .*`).ReplaceAllString(text, "")
+	text = regexp.MustCompile(`\n\n+`).ReplaceAllString(text, "\n")
 	return regexp.MustCompile(`(?s)elements = \{(.*?)\}`).ReplaceAllStringFunc(text, func(s string) string {
 		list := strings.Split(strings.TrimSuffix(strings.TrimPrefix(s, "elements = {"), "}"), ",")
 		for i := range list {
@@ -136,6 +143,9 @@ func TestDiff(t *testing.T) {
 	c := dial(t)
 	w := example()
 	tables := Tables("lade", "engine /run/lade", w)
+	for i := range tables {
+		tables[i].Owned = false // so that nft can change it
+	}
 	diff := func() (all []string) {
 		for _, table := range tables {
 			lines, err := c.Diff(table)
@@ -184,6 +194,64 @@ func TestDiff(t *testing.T) {
 		if d := diff(); len(d) > 0 {
 			t.Errorf("after nft %s and a repair: %q", args, d)
 		}
+	}
+}
+
+// TestOwned: what the engine put there, others can neither change nor flush, until
+// it is gone; the next engine takes it over.
+func TestOwned(t *testing.T) {
+	c := dial(t)
+	tables := Tables("lade", "engine /run/lade", example())
+	if err := c.Replace(tables...); err != nil {
+		t.Fatal(err)
+	}
+	if !c.Owns() {
+		kerneltest.Feature(t, "tables that outlive their owner", 6, 9, errors.ErrUnsupported)
+	}
+	run := func(args string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), "nft", strings.Fields(args)...).CombinedOutput()
+		return string(out), err
+	}
+	same := func(c *nft.Conn) bool {
+		for _, table := range tables {
+			if d, err := c.Diff(table); err != nil || len(d) > 0 {
+				t.Log(d, err)
+				return false
+			}
+		}
+		return true
+	}
+	for _, args := range []string{
+		"delete table inet lade", "flush table inet lade", "flush chain inet lade forward", "add rule inet lade raw accept", "add element inet lade bridges { eth0 }",
+		"delete table bridge lade", "delete chain bridge lade prerouting",
+	} {
+		if _, err := run(args); err == nil || !same(c) {
+			t.Errorf("nft %s: it is not as it was, or it was let: %v", args, err)
+		}
+	}
+	// What flushes all goes on with what is its own.
+	for _, args := range []string{"flush ruleset", "add table inet other", "flush ruleset"} {
+		if out, err := run(args); err != nil || !same(c) {
+			t.Errorf("nft %s: %v %s", args, err, out)
+		}
+	}
+	if out, err := run("list table inet other"); err == nil {
+		t.Errorf("somebody else's table is still there: %s", out)
+	}
+	// Who has not put it there cannot change it, either.
+	next := dial(t)
+	if err := next.Replace(tables...); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("another replaces it: %v, want EPERM", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kerneltest.Eventually(t, "the next engine takes it over", func() bool { return next.Replace(tables...) == nil })
+	if _, _ = run("flush ruleset"); !same(next) {
+		t.Error("the next engine's was flushed")
+	}
+	if err := next.Delete(tables...); err != nil {
+		t.Error(err)
 	}
 }
 
