@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"lade/internal/atomicfile"
@@ -17,6 +18,14 @@ import (
 // maxBuffered bounds Attach.Buffered: it travels within a message.
 const maxBuffered = 128 << 10
 
+// MaxMounts is how many mounts can be handed over with Create.
+const MaxMounts = wire.MaxFiles - 1
+
+// MountPath is where a shim hangs up the mount of that number.
+func MountPath(bundle string, n int) string {
+	return bundle + "/" + mountsName + "/" + strconv.Itoa(n)
+}
+
 // ProcessName is the file in an exec's directory that describes its process.
 const ProcessName = "process.json"
 
@@ -25,20 +34,28 @@ const ProcessName = "process.json"
 // is the runtime's; after an error nothing of the container is left, and the
 // shim leaves. A shim of which the root comes is given it here: a mount that
 // hangs nowhere, as mount.Pool makes it. With nil the shim puts Config.Root
-// together itself. It need not be ready yet.
-func (c *Conn) Create(ctx context.Context, root *os.File) (pid int, err error) {
+// together itself. The shim need not be ready yet.
+//
+// Mounts, of the same kind, are hung up in the bundle at MountPath(0) and on,
+// where the caller has made a directory or a file to hang them over.
+func (c *Conn) Create(ctx context.Context, root *os.File, mounts ...*os.File) (pid int, err error) {
+	if len(mounts) > MaxMounts {
+		return 0, errdefs.New(errdefs.Invalid, "create with %d mounts that are handed over; at most %d are allowed", len(mounts), MaxMounts)
+	}
 	var files []*os.File
 	if root != nil {
 		files = []*os.File{root}
 	}
-	w, sent := c.send(wire.Create, nil, files)
+	var f wire.Fields
+	f.AddUint(wire.TagMounts, uint64(len(mounts)))
+	w, sent := c.send(wire.Create, f, append(files, mounts...))
 	if err := c.Ready(ctx); err != nil {
 		return 0, err
 	}
 	if sent != nil {
 		return 0, sent
 	}
-	f, err := c.await(ctx, w)
+	f, err = c.await(ctx, w)
 	return int(f.Uint(wire.TagPID)), err
 }
 

@@ -40,6 +40,7 @@ const (
 	ExecDir    = "exec"     // exec/ID/ for each exec
 	ExitName   = "exit.json"
 	RootName   = "rootfs"
+	mountsName = "mounts"
 )
 
 // ConfigVersion is the version of Config.

@@ -279,7 +279,7 @@ func parseMount(s string) (mount.Mount, error) {
 	for _, field := range fields {
 		key, val, given := strings.Cut(field, "=")
 		key = strings.ToLower(key)
-		if !given && key != "readonly" && key != "ro" && key != "volume-nocopy" && key != "bind-nonrecursive" {
+		if !given && key != "readonly" && key != "ro" && key != "volume-nocopy" && key != "bind-nonrecursive" && key != "bind-create-src" {
 			return m, invalid("field %q: want key=value", field)
 		}
 		if !given {
@@ -336,6 +336,8 @@ func setBind(m *mount.Mount, option, val string) (err error) {
 		m.BindOptions.Propagation = mount.Propagation(strings.ToLower(val))
 	case "nonrecursive":
 		m.BindOptions.NonRecursive, err = boolean("bind-nonrecursive", val)
+	case "create-src":
+		m.BindOptions.CreateMountpoint, err = boolean("bind-create-src", val)
 	case "recursive":
 		switch val {
 		case "enabled":
@@ -435,6 +437,8 @@ func checkMount(m mount.Mount) error {
 		return invalid("a target is required: target=PATH")
 	case m.Type == mount.TypeBind && m.Source == "":
 		return invalid("a bind mount needs a source: source=PATH")
+	case m.Type == mount.TypeImage && m.Source == "":
+		return invalid("an image mount needs a source: source=IMAGE")
 	case m.Type == mount.TypeTmpfs && m.Source != "":
 		return invalid("a tmpfs has no source")
 	case m.BindOptions != nil && m.Type != mount.TypeBind:

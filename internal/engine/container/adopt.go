@@ -46,7 +46,7 @@ func (s *Service) Adopt(ctx context.Context) error {
 		s.mu.Unlock()
 		s.ids.Share(l.Def.IDBase)
 		img := image.Image{ID: l.Def.Image.ID, Manifest: l.Def.Image.Manifest}
-		img.Config.RootFS.DiffIDs = l.Def.Image.DiffIDs
+		img.Config.RootFS.DiffIDs = l.Def.Layers()
 		if err := s.cfg.Images.Pin(ctx, l.Def.ID, img); err != nil {
 			s.log.Error("keep the image of a container", "container", l.Def.ID, "err", err)
 		}

@@ -80,6 +80,10 @@ func (s *Service) record(ctx context.Context, d *record.Definition, img image.Im
 		return err
 	}
 	undo = append(undo, func(context.Context) error { s.ids.Free(d.IDBase); return nil })
+	if err := launch.ResolveImages(ctx, s.cfg.Images, d.Mounts); err != nil {
+		return err
+	}
+	img.Config.RootFS.DiffIDs = d.Layers()
 	if err := s.cfg.Images.Pin(ctx, d.ID, img); err != nil {
 		return fmt.Errorf("keep image %s: %w", d.Image.Asked, err)
 	}

@@ -334,7 +334,7 @@ func (s *fakeShim) finish(exit shim.Exit) {
 	close(s.ended)
 }
 
-func (c *fakeConn) Create(context.Context, *os.File) (int, error) {
+func (c *fakeConn) Create(context.Context, *os.File, ...*os.File) (int, error) {
 	if c.shims.failAt == "create" {
 		c.shims.gone(c.fakeShim)
 		return 0, c.shims.fail

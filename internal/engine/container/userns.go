@@ -1,11 +1,13 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 
 	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/request"
 	"lade/internal/errdefs"
 )
 
@@ -48,7 +50,7 @@ func (s *Service) chooseUserNS(d *record.Definition) error {
 		}
 		owner = &other
 	}
-	if why := s.whyNoUserNS(d.Host); why != "" {
+	if why := cmp.Or(s.whyNoUserNS(d.Host), sharedMount(d.Mounts)); why != "" {
 		if owner != nil && owner.IDBase != 0 {
 			return errdefs.New(errdefs.Conflict, "container %s has its own user namespace, which %s does not go with", owner.Name, why)
 		}
@@ -67,6 +69,17 @@ func (s *Service) chooseUserNS(d *record.Definition) error {
 	base, err := s.ids.Allocate(d.ID)
 	d.IDBase = base
 	return err
+}
+
+// sharedMount returns a mount that rules a user namespace out: what is mounted
+// in one never reaches the host.
+func sharedMount(mounts []request.Mount) string {
+	for _, m := range mounts {
+		if m.Shared() {
+			return fmt.Sprintf("propagation %s of the mount at %s", m.Propagation, m.Target)
+		}
+	}
+	return ""
 }
 
 // joined returns the containers whose namespaces a request asks to share.

@@ -149,7 +149,7 @@ func (s *server) dispatch(m wire.Message, files []int, reply func(wire.Fields, e
 	f := m.Fields
 	switch m.Kind {
 	case wire.Create:
-		s.create(files, reply)
+		s.create(f, files, reply)
 	case wire.Start:
 		s.start(reply)
 	case wire.Signal:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 
 	"lade/internal/linux/mount"
@@ -73,17 +74,36 @@ func (s *server) mountRoot(handed *os.File) error {
 			return fmt.Errorf("mount root: %w", err)
 		}
 	}
-	s.mounted = target
+	s.mounted = append(s.mounted, target)
 	return nil
 }
 
-// unmountRoot unmounts the root. It would end with us anyway, but later than
-// our end can be seen.
-func (s *server) unmountRoot() {
-	if s.mounted == "" {
-		return
+// hangUp takes over mounts that were handed to us, and hangs each one up at its
+// place in the bundle, which has been made for it.
+func (s *server) hangUp(handed []int) error {
+	var errs []error
+	for n, fd := range handed {
+		m, err := mount.FromFile(os.NewFile(uintptr(fd), "mount"))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		target := shim.MountPath(s.cfg.Bundle, n)
+		if err := errors.Join(m.Attach(target), m.Close()); err != nil {
+			errs = append(errs, fmt.Errorf("mount %d of those handed over: %w", n, err))
+			continue
+		}
+		s.mounted = append(s.mounted, target)
 	}
-	if err := mount.Unmount(s.mounted); err != nil {
-		complain("%v", err)
+	return errors.Join(errs...)
+}
+
+// unmount takes the root and other mounts away. They would end with us anyway,
+// but later than our end can be seen.
+func (s *server) unmount() {
+	for _, target := range slices.Backward(s.mounted) {
+		if err := mount.UnmountOnly(target); err != nil {
+			complain("%v", err)
+		}
 	}
 }

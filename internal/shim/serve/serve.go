@@ -62,7 +62,7 @@ func Run(bundle string) error {
 	if err != nil {
 		return err
 	}
-	defer s.unmountRoot()
+	defer s.unmount()
 	if !cfg.RootComes {
 		if err := s.mountRoot(nil); err != nil {
 			return err

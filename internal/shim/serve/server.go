@@ -29,7 +29,7 @@ type server struct {
 	listener int
 	peers    map[*peer]bool
 
-	mounted   string // where the root is; "" before
+	mounted   []string // where the root is, and other mounts that we were handed
 	status    string
 	container *proc
 	execs     map[string]*proc
@@ -48,12 +48,14 @@ type server struct {
 }
 
 // create has the runtime make the container.
-func (s *server) create(handed []int, reply func(wire.Fields, error)) {
+func (s *server) create(request wire.Fields, handed []int, reply func(wire.Fields, error)) {
 	if s.status != shim.StatusFresh {
 		scm.CloseAll(handed)
 		reply(nil, errdefs.New(errdefs.Conflict, "create container: it is %s", s.status))
 		return
 	}
+	mounts := handed[len(handed)-int(min(request.Uint(wire.TagMounts), uint64(len(handed)))):]
+	handed = handed[:len(handed)-len(mounts)]
 	var err error
 	if s.cfg.RootComes {
 		var root *os.File
@@ -63,6 +65,7 @@ func (s *server) create(handed []int, reply func(wire.Fields, error)) {
 		err = s.mountRoot(root)
 	}
 	scm.CloseAll(handed)
+	err = errors.Join(err, s.hangUp(mounts))
 	p := s.container
 	var files stdio
 	if err == nil {

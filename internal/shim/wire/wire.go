@@ -36,7 +36,7 @@ type Kind uint8
 
 // Requests, then replies, then what comes unasked.
 const (
-	Create     Kind = 1 // run the runtime; OK{PID}
+	Create     Kind = 1 // run the runtime; Mounts, and files: the root, if it comes, and mounts; OK{PID}
 	Start      Kind = 2 // run what was created
 	Signal     Kind = 3 // Signal, By
 	Resize     Kind = 4 // Exec, Width, Height
@@ -84,6 +84,7 @@ const (
 	TagPeak       Tag = 23 // bytes
 	TagUnknown    Tag = 24
 	TagHint       Tag = 25 // what to do about the error
+	TagMounts     Tag = 26 // how many of the descriptors, the last ones, are mounts for the container
 )
 
 // The bits of TagFlags.

@@ -25,7 +25,7 @@ const foreignVersion = "1.0.2"
 // ociConfig gathers what a container's configuration depends on, and derives it.
 func (l *Launcher) ociConfig(def record.Definition, who account.Identity) (*specs.Spec, error) {
 	in := ocispec.Input{
-		ID: def.ID, Config: def.Config, Host: def.Host, Mounts: def.Mounts, Who: who,
+		ID: def.ID, Config: def.Config, Host: def.Host, Mounts: l.sources(def), Who: who,
 		IDBase: def.IDBase, IDSize: idrange.Size, Init: "",
 	}
 	if i := def.Host.Init; i != nil && *i {
@@ -86,9 +86,10 @@ func (l *Launcher) machine(def record.Definition) (ocispec.Machine, error) {
 	m := ocispec.Machine{HardLimits: l.cfg.Host.HardLimits, Swap: l.cfg.Host.Swap}
 	if def.IDBase != 0 {
 		m.Idmap = map[string]string{}
-		for _, mt := range def.Mounts {
+		places := l.sources(def)
+		for i, mt := range def.Mounts {
 			if mt.Source != "" {
-				m.Idmap[mt.Source] = l.idmappable(mt)
+				m.Idmap[places[i].Source] = l.idmappable(mt)
 			}
 		}
 	}

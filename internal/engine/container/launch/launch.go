@@ -59,7 +59,7 @@ type Shim interface {
 
 // Control moves a container through its life.
 type Control interface {
-	Create(ctx context.Context, root *os.File) (pid int, err error)
+	Create(ctx context.Context, root *os.File, mounts ...*os.File) (pid int, err error)
 	Start(ctx context.Context) error
 	Signal(ctx context.Context, sig int, by string) error
 	State(ctx context.Context) (shim.State, error)

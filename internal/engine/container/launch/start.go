@@ -133,10 +133,15 @@ func (l *Launcher) furnish(ctx context.Context, def record.Definition, r *mount.
 	if err := l.writeConfig(def, root); err != nil {
 		return 0, err
 	}
-	if l.cfg.Roots == nil {
-		return sh.Create(ctx, nil) // it has its root
+	mounts, err := l.openHanded(def)
+	defer closeAll(mounts)
+	if err != nil {
+		return 0, err
 	}
-	return sh.Create(ctx, root)
+	if l.cfg.Roots == nil {
+		return sh.Create(ctx, nil, mounts...) // it has its root
+	}
+	return sh.Create(ctx, root, mounts...)
 }
 
 // openRoot opens the root of a container that is being made.

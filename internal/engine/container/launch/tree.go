@@ -26,7 +26,12 @@ func (l *Launcher) View(def record.Definition, mounts bool) (*mount.View, error)
 	}
 	var list []mount.ViewMount
 	if mounts {
-		list = l.viewMounts(def)
+		var files []*os.File
+		list, files, err = l.viewMounts(def)
+		defer closeAll(files)
+		if err != nil {
+			return nil, fmt.Errorf("look into container %s: %w", def.Name, err)
+		}
 	}
 	v, err := l.cfg.Look(&root, list)
 	if err != nil {
@@ -36,12 +41,12 @@ func (l *Launcher) View(def record.Definition, mounts bool) (*mount.View, error)
 }
 
 // viewMounts are the files and directories of the host that a container sees.
-// What is not there any more is left out: the container could not start.
-func (l *Launcher) viewMounts(def record.Definition) []mount.ViewMount {
-	var list []mount.ViewMount
+// What is not there any more is left out: the container could not start. The
+// files, of what is open already, are the caller's to close.
+func (l *Launcher) viewMounts(def record.Definition) (list []mount.ViewMount, files []*os.File, err error) {
 	add := func(m request.Mount) {
 		st, err := os.Stat(m.Source)
-		if errors.Is(err, fs.ErrNotExist) || m.Subpath != "" {
+		if errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 		list = append(list, mount.ViewMount{Target: m.Target, Dir: err == nil && st.IsDir(), Open: func() (*mount.Detached, error) {
@@ -63,11 +68,24 @@ func (l *Launcher) viewMounts(def record.Definition) []mount.ViewMount {
 		add(request.Mount{Source: source, Target: target})
 	}
 	for _, m := range def.Mounts {
-		if m.Type == api.TypeBind || m.Type == api.TypeVolume {
+		switch {
+		case m.Type == api.TypeBind || m.Type == api.TypeVolume && m.Subpath == "":
 			add(m)
+		case m.Handed():
+			v, f, err := l.viewHanded(def, m)
+			if gone(err) {
+				continue
+			}
+			if f != nil {
+				files = append(files, f)
+			}
+			if err != nil {
+				return nil, files, err
+			}
+			list = append(list, v)
 		}
 	}
-	return list
+	return list, files, nil
 }
 
 // Stubs returns the paths at which the runtime makes a mount point where the

@@ -34,7 +34,7 @@ func mounts(s *specs.Spec, in Input) {
 	for _, m := range in.Mounts {
 		out = slices.DeleteFunc(out, func(o specs.Mount) bool { return o.Destination == m.Target })
 		switch m.Type {
-		case mount.TypeBind, mount.TypeVolume:
+		case mount.TypeBind, mount.TypeVolume, mount.TypeImage:
 			out = append(out, bind(s, in, m))
 		case mount.TypeTmpfs:
 			out = append(out, specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: slices.Concat(m.Tmpfs, readOnly(m), []string{"rprivate"})})
@@ -105,7 +105,10 @@ func bind(s *specs.Spec, in Input, m request.Mount) specs.Mount {
 		out.UIDMappings, out.GIDMappings = ids, slices.Clone(ids)
 	}
 	out.Options = o
-	if m.Propagation == mount.PropagationRSlave || m.Propagation == mount.PropagationSlave {
+	switch {
+	case m.Shared():
+		s.Linux.RootfsPropagation = "shared"
+	case (m.Propagation == mount.PropagationRSlave || m.Propagation == mount.PropagationSlave) && s.Linux.RootfsPropagation == "":
 		// The root must not be private, or nothing would be received.
 		s.Linux.RootfsPropagation = "rslave"
 	}

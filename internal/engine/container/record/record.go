@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,16 @@ type ImageRef struct {
 	ID       digest.Digest   `json:"id"`
 	Manifest digest.Digest   `json:"manifest,omitempty"`
 	DiffIDs  []digest.Digest `json:"diffIDs"`
+}
+
+// Layers are all that a container needs to be there: its image's, and those of
+// the images that are mounted in it.
+func (d Definition) Layers() []digest.Digest {
+	out := slices.Clone(d.Image.DiffIDs)
+	for _, m := range d.Mounts {
+		out = append(out, m.DiffIDs...)
+	}
+	return out
 }
 
 // State is how a container is. It is written at each change.

@@ -9,6 +9,7 @@ import (
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/go-digest"
 
 	"lade/internal/errdefs"
 	"lade/internal/ident"
@@ -34,9 +35,25 @@ type Mount struct {
 	Volume    string `json:"volume,omitempty"`
 	Anonymous bool   `json:"anonymous,omitempty"`
 	NoCopy    bool   `json:"noCopy,omitempty"`  // an empty volume is not filled from the image
-	Subpath   string `json:"subpath,omitempty"` // within the volume
+	Subpath   string `json:"subpath,omitempty"` // within the volume, or the image
+	// Image is the image that is mounted, and DiffIDs are its layers.
+	Image   string          `json:"image,omitempty"`
+	DiffIDs []digest.Digest `json:"diffIDs,omitempty"`
 	// Make says how the volume is made if it is not there. It is not kept.
 	Make VolumeOptions `json:"-"`
+}
+
+// Handed reports whether the engine opens what is mounted, and hands it to the
+// shim: what must be resolved where somebody else writes, what has no path, and
+// what the shim's mounts, which are slaves of the host's, cannot give.
+func (m *Mount) Handed() bool {
+	return m.Subpath != "" || m.Type == mount.TypeImage || m.Shared()
+}
+
+// Shared reports whether what is mounted below in the container appears on the
+// host.
+func (m *Mount) Shared() bool {
+	return m.Propagation == mount.PropagationShared || m.Propagation == mount.PropagationRShared
 }
 
 // VolumeOptions say how a volume is made.
@@ -236,7 +253,9 @@ func (m *Mount) bindOptions(s string) error {
 			label++
 		case "nocopy":
 			m.NoCopy = true
-		case "consistent", "cached", "delegated", "default", "bind", "rbind":
+		case "U":
+			return errdefs.Hint(errdefs.New(errdefs.Invalid, "invalid mode: %s", s), "leave U out: the ids in volumes and bind mounts are the container's own already; to give files to its user, chown them in it")
+		case "consistent", "cached", "delegated", "default", "bind", "rbind", "idmap": // the last is how it is done
 		default:
 			if !slices.Contains(mount.Propagations, mount.Propagation(o)) {
 				return bad
@@ -247,15 +266,6 @@ func (m *Mount) bindOptions(s string) error {
 	}
 	if rw > 1 || label > 1 || prop > 1 {
 		return bad
-	}
-	return m.checkPropagation()
-}
-
-// checkPropagation refuses what the shim's mount namespace cannot give: it is
-// a slave of the host's, so nothing that is mounted in it reaches the host.
-func (m *Mount) checkPropagation() error {
-	if m.Propagation == mount.PropagationShared || m.Propagation == mount.PropagationRShared {
-		return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "mount propagation %s is not there yet", m.Propagation), "use rslave to see the host's later mounts")
 	}
 	return nil
 }
@@ -274,7 +284,19 @@ func fromAPI(r mount.Mount) (Mount, error) {
 	if r.Type != mount.TypeVolume && r.VolumeOptions != nil {
 		return Mount{}, errdefs.New(errdefs.Invalid, "field VolumeOptions must not be specified")
 	}
+	if r.Type != mount.TypeImage && r.ImageOptions != nil {
+		return Mount{}, errdefs.New(errdefs.Invalid, "field ImageOptions must not be specified")
+	}
 	switch r.Type {
+	case mount.TypeImage:
+		if r.Source == "" {
+			return Mount{}, errdefs.New(errdefs.Invalid, "field Source must not be empty")
+		}
+		m.Image, m.ReadOnly = r.Source, true
+		if r.ImageOptions == nil || r.ImageOptions.Subpath == "" {
+			return m, nil
+		}
+		return m, m.setSubpath(r.ImageOptions.Subpath)
 	case mount.TypeBind:
 		if r.Source == "" {
 			return Mount{}, errdefs.New(errdefs.Invalid, "field Source must not be empty")
@@ -317,7 +339,7 @@ func (m *Mount) apiBind(o *mount.BindOptions) error {
 	if o.ReadOnlyForceRecursive && (!m.ReadOnly || o.ReadOnlyNonRecursive) {
 		return errdefs.New(errdefs.Invalid, "ReadOnlyForceRecursive needs ReadOnly, and excludes ReadOnlyNonRecursive")
 	}
-	return m.checkPropagation()
+	return nil
 }
 
 func (m *Mount) apiVolume(o *mount.VolumeOptions) error {
@@ -338,12 +360,11 @@ func (m *Mount) apiVolume(o *mount.VolumeOptions) error {
 	return m.setSubpath(o.Subpath)
 }
 
-// setSubpath checks a path within a volume.
+// setSubpath checks a path within a volume or an image.
 func (m *Mount) setSubpath(p string) error {
 	if path.IsAbs(p) || !filepath.IsLocal(p) || strings.ContainsAny(p, "\x00\n") {
-		return errdefs.New(errdefs.Invalid, "invalid volume subpath %q: it must be a relative path within the volume", p)
+		return errdefs.New(errdefs.Invalid, "invalid %[2]s subpath %[1]q: it must be a relative path within the %[2]s", p, m.Type)
 	}
-	// The path lies in files that containers change meanwhile: until a mount that
-	// was resolved once can be handed to the shim, it is refused.
-	return errdefs.Hint(errdefs.New(errdefs.NotImplemented, "a subpath of a volume is not there yet"), "mount the whole volume")
+	m.Subpath = path.Clean(p)
+	return nil
 }

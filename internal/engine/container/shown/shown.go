@@ -59,6 +59,9 @@ func Mounts(mounts []request.Mount) []api.MountPoint {
 				p.Mode = "z" // as Docker shows it, SELinux or not
 			}
 		}
+		if m.Type == mount.TypeImage {
+			p.Name, p.Source = m.Image, m.Image
+		}
 		out = append(out, p)
 	}
 	return out
