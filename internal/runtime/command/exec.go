@@ -32,7 +32,7 @@ func (a *app) exec(ctx context.Context, args []string) error {
 		list("env e", &f.env), list("additional-gids g", &f.gids), list("cap c", &f.caps),
 		boolean("tty t", &f.tty), boolean("no-new-privs", &f.noNewPrivs), boolean("detach d", &detach),
 		text("pid-file", &o.PIDFile), text("console-socket", &o.ConsoleSocket), number("preserve-fds", &o.Keep),
-		boolean("ignore-paused", &o.IgnorePaused), list("cgroup", &o.Cgroups), text("pidfd-socket", &o.PidFDSocket), explainFlag(&explain),
+		boolean("ignore-paused", &o.IgnorePaused), list("cgroup", &o.Cgroups), text("pidfd-socket", &o.PidFDSocket), explainFlag(&explain), explainTo(&o.Explained),
 	}
 	rest, err := flags.parse(args, false)
 	if err != nil {

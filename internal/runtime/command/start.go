@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/atomicfile"
 	"lade/internal/errdefs"
 	"lade/internal/runtime/container"
 	"lade/internal/runtime/program"
@@ -21,7 +23,7 @@ func createFlags(o *container.CreateOptions, explain *string, more ...flag) flag
 	return append(flagSet{
 		text("bundle b", &o.Bundle), text("console-socket", &o.ConsoleSocket), text("pid-file", &o.PIDFile),
 		boolean("no-pivot", &o.NoPivot), boolean("no-new-keyring", &o.NoKeyring), number("preserve-fds", &o.Keep),
-		text("pidfd-socket", &o.PidFDSocket), explainFlag(explain),
+		text("pidfd-socket", &o.PidFDSocket), explainFlag(explain), explainTo(&o.Explained),
 	}, more...)
 }
 
@@ -36,6 +38,28 @@ func explainFlag(to *string) flag {
 		case "false":
 		default:
 			return strconv.ErrSyntax
+		}
+		return nil
+	}}
+}
+
+// explainTo has the program written to a file after it was carried out, with
+// times and results: as JSON if the file's name says so.
+func explainTo(to *func(*program.Program) error) flag {
+	return flag{names: "explain-to", set: func(file string) error {
+		if file == "" {
+			return strconv.ErrSyntax
+		}
+		*to = func(p *program.Program) error {
+			format := "text"
+			if strings.HasSuffix(file, ".json") {
+				format = "json"
+			}
+			b, err := render(format, p)
+			if err != nil {
+				return err
+			}
+			return atomicfile.Write(file, b, atomicfile.Options{Mode: 0o644})
 		}
 		return nil
 	}}
@@ -84,14 +108,24 @@ func (a *app) print(format string, get func() (*program.Program, error)) error {
 	if err != nil {
 		return err
 	}
-	if format == "json" {
-		enc := json.NewEncoder(a.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(p)
+	b, err := render(format, p)
+	if err == nil {
+		_, err = a.stdout.Write(b)
 	}
-	_, err = a.stdout.Write([]byte(p.Text()))
 	return err
+}
+
+// render returns a program as text or JSON.
+func render(format string, p *program.Program) ([]byte, error) {
+	if format != "json" {
+		return []byte(p.Text()), nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(p)
+	return b.Bytes(), err
 }
 
 func (a *app) explain(_ context.Context, args []string) error {

@@ -34,6 +34,9 @@ type ExecOptions struct {
 	Cgroups []string
 	// Planned, unless it is nil, is shown the program before it is carried out.
 	Planned func(*program.Program)
+	// Explained, unless it is nil, is shown the program after it was carried
+	// out, with what its steps came to.
+	Explained func(*program.Program) error
 	// Process changes or replaces the process that the bundle has.
 	Process func(*specs.Process) (*specs.Process, error)
 }
@@ -74,7 +77,7 @@ func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
 	if err := openConsole(fds, e.process.Terminal, o.ConsoleSocket, o.ConsoleFD); err != nil {
 		return nil, err
 	}
-	child, err := exec.Start(e.program, exec.Options{FDs: fds, Keep: o.Keep, Do: func(s *program.Step, _ int) error {
+	child, err := exec.Start(e.program, exec.Options{FDs: fds, Keep: o.Keep, Timed: o.Explained != nil, Do: func(s *program.Step, _ int) error {
 		return fmt.Errorf("%s: no such step in an exec", s.Call)
 	}, Listener: func(fd, pid int) error {
 		return handOn(e.seccomp, e.record, state.Running, fd, pid)
@@ -82,7 +85,7 @@ func execIn(store state.Store, o ExecOptions, follow bool) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket}, nil
+	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket, explained: explained(child, e.program, o.Explained)}, nil
 }
 
 // ExplainExec returns the program that Exec would carry out.

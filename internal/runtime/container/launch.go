@@ -45,6 +45,9 @@ type CreateOptions struct {
 	Systemd bool
 	// Planned, unless it is nil, is shown the program before it is carried out.
 	Planned func(*program.Program)
+	// Explained, unless it is nil, is shown the program after it was carried
+	// out, with what its steps came to.
+	Explained func(*program.Program) error
 }
 
 // Create makes a container. It is recorded, and, with Wait, waiting to be
@@ -65,6 +68,7 @@ type Process struct {
 	pidFile string
 	// pidfdSocket is where a pidfd is sent then.
 	pidfdSocket string
+	explained   func() error
 	wait        bool // for the start
 	goOn        bool // it is started at once, though it waits for that
 	dir         *state.Dir
@@ -102,7 +106,18 @@ func Begin(ctx context.Context, store state.Store, o CreateOptions) (*Process, e
 	if err != nil {
 		return nil, errors.Join(err, discard(ctx, dir, facts.Cgroup.Group, m.record))
 	}
-	return &Process{Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket, wait: o.Wait, goOn: goOn, dir: dir, record: m.record, bundle: b}, nil
+	return &Process{
+		Child: child, pidFile: o.PIDFile, pidfdSocket: o.PidFDSocket, wait: o.Wait, goOn: goOn,
+		explained: explained(child, prog, o.Explained), dir: dir, record: m.record, bundle: b,
+	}, nil
+}
+
+// explained returns what shows a program with what its steps came to.
+func explained(child *exec.Child, prog *program.Program, show func(*program.Program) error) func() error {
+	if show == nil {
+		return nil
+	}
+	return func() error { return errors.Join(child.Explain(), show(prog)) }
 }
 
 // discard removes what is left of a container that did not come about.
@@ -124,6 +139,9 @@ func (p *Process) Executed(ctx context.Context) error {
 		err = p.Child.Await(exec.Created)
 	} else {
 		err = p.Child.Executed()
+	}
+	if err == nil && p.explained != nil {
+		err = p.explained()
 	}
 	if err == nil && p.pidFile != "" {
 		err = writePID(p.pidFile, p.Child.PID)
@@ -218,7 +236,7 @@ func (m *maker) make(ctx context.Context, prog *program.Program) (*exec.Child, e
 	if err := m.open(); err != nil {
 		return nil, err
 	}
-	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Unsealed: mutation(ctx).Unsealed, Do: func(s *program.Step, pid int) error {
+	return exec.Start(prog, exec.Options{FDs: m.fds, Keep: m.o.Keep, Unsealed: mutation(ctx).Unsealed, Timed: m.o.Explained != nil, Do: func(s *program.Step, pid int) error {
 		return m.do(ctx, s, pid)
 	}, Listener: func(fd, pid int) error {
 		return handOn(m.bundle.Config.Linux.Seccomp, m.record, state.Creating, fd, pid)

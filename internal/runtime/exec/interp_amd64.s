@@ -67,6 +67,7 @@ failed:
 tolerated:
 	BTQ   CX, BX
 	JCC   fatal
+	MOVQ  AX, 24(R13)          // for who wants to know which
 	MOVQ  72(R12), R12
 	JMP   loop
 fatal:

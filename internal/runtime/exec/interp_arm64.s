@@ -57,6 +57,7 @@ failed:
 tolerated:
 	LSR  R0, R9, R9            // by R0 modulo 64
 	TBZ  $0, R9, fatal
+	MOVD R0, 24(R20)           // for who wants to know which
 	MOVD 72(R19), R19
 	B    loop
 fatal:

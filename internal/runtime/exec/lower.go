@@ -12,6 +12,7 @@ import (
 const (
 	headerSize  = 48
 	headerErrno = 16
+	headerTold  = 24 // the last errno that was tolerated
 	headerFD    = 40
 	opSize      = 96
 	magic       = 0x6c616465 // "lade": a report begins with it
@@ -27,6 +28,7 @@ type lowered struct {
 	mem   []byte
 	ops   uint64 // address of the first op
 	steps []*program.Step
+	timed *timing // nil unless asked for
 }
 
 // op is one op before its address is known.
@@ -52,9 +54,9 @@ type lowerer struct {
 	sink   uint64
 }
 
-// lower lowers steps for memory at base. fds holds the slots that are known
-// already.
-func lower(steps []program.Step, base uint64, mem []byte, fds map[program.Slot]int) (*lowered, error) {
+// lower lowers steps for memory at base. fds holds the slots that are
+// known already; with timed, what the steps come to is kept, see timing.
+func lower(steps []program.Step, base uint64, mem []byte, fds map[program.Slot]int, timed bool) (*lowered, error) {
 	n := program.Steps(steps)
 	l := &lowerer{
 		lowered: lowered{base: base, mem: mem},
@@ -74,6 +76,9 @@ func lower(steps []program.Step, base uint64, mem []byte, fds map[program.Slot]i
 		l.put64(l.slot(s), uint64(fd))
 	}
 	l.sink = l.alloc(8, 8)
+	if timed {
+		l.timed = &timing{at: l.alloc(n*recordSize, 8), size: n * recordSize, on: true}
+	}
 	end := l.label()
 	if err := l.emit(steps, end); err != nil {
 		return nil, err
@@ -103,21 +108,22 @@ func (l *lowerer) emit(steps []program.Step, end int) error {
 		if i+1 < len(steps) {
 			next = l.label()
 		}
+		rec := l.begin(s)
 		if err := l.step(s, next); err != nil {
 			return fmt.Errorf("lower %s: %w", s.Text(), err)
 		}
 		last := len(l.list) - 1
-		if len(s.Then) > 0 {
-			l.list[last].ok = l.label()
-			l.bind(l.list[last].ok)
-			if err := l.emit(s.Then, next); err != nil {
+		if len(s.Then) > 0 || rec != 0 {
+			l.list[last].ok = l.here()
+			l.took(rec, l.list[last].out, succeeded, next)
+			if err := l.nested(s.Then, next); err != nil {
 				return err
 			}
 		}
-		if len(s.Else) > 0 {
-			l.list[last].tol = l.label()
-			l.bind(l.list[last].tol)
-			if err := l.emit(s.Else, next); err != nil {
+		if len(s.Else) > 0 || rec != 0 && len(s.Tolerate) > 0 {
+			l.list[last].tol = l.here()
+			l.took(rec, l.base+headerTold, tolerated, next)
+			if err := l.nested(s.Else, next); err != nil {
 				return err
 			}
 		}
@@ -126,6 +132,24 @@ func (l *lowerer) emit(steps []program.Step, end int) error {
 		}
 	}
 	return nil
+}
+
+// nested appends the ops of the steps that follow the op before.
+func (l *lowerer) nested(steps []program.Step, next int) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	if l.list[len(l.list)-1].call == callStore { // of a record
+		l.list[len(l.list)-1].ok = l.here()
+	}
+	return l.emit(steps, next)
+}
+
+// here is a label of the op that comes next.
+func (l *lowerer) here() int {
+	at := l.label()
+	l.bind(at)
+	return at
 }
 
 // step appends the ops of one step, without those nested in it.

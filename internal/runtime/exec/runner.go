@@ -20,6 +20,7 @@ type runner struct {
 	own   []int // descriptors that steps yielded
 	do    func(*program.Step, int) error
 	child *Child
+	timed bool
 
 	listener func(fd, pid int) error
 }
@@ -34,10 +35,17 @@ func (r *runner) close() {
 func (r *runner) all(steps []program.Step) error {
 	for i := range steps {
 		s := &steps[i]
+		var begin int64
+		if r.timed {
+			begin = now()
+		}
 		n, err := r.one(s)
 		var errno syscall.Errno
 		if err != nil && (!errors.As(err, &errno) || !slices.Contains(s.Tolerate, errno)) {
 			return r.fail(s, err)
+		}
+		if r.timed {
+			s.Result = &program.Result{Begin: begin, Nanoseconds: now() - begin, Value: int64(n), Errno: errno}
 		}
 		next := s.Then
 		if err != nil {

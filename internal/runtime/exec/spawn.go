@@ -34,6 +34,8 @@ type Options struct {
 	// Listener takes the descriptor of a child's seccomp listener, which is
 	// closed when it returns.
 	Listener func(fd, pid int) error
+	// Timed notes at each step of the program what it came to; see Explain.
+	Timed bool
 	// Do takes the steps of the runtime that are more than a system call:
 	// "record", "hook". The child exists when pid is not 0.
 	Do func(s *program.Step, pid int) error
@@ -47,6 +49,7 @@ type Child struct {
 	low   *lowered
 	sock  int // the runtime's end
 	done  bool
+	trace int // where the child writes what its steps came to, if it does
 
 	rawPidFD int32 // where the kernel writes it: on the heap, which does not move
 }
@@ -67,7 +70,7 @@ func spawn(args *cloneArgs, size, header uintptr) uintptr
 // waits for what comes next with Await, and closes the child. When Start
 // fails, the child is gone and reaped.
 func Start(p *program.Program, o Options) (*Child, error) {
-	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do, listener: o.Listener}
+	r := &runner{slots: make(map[program.Slot]int, 8), do: o.Do, listener: o.Listener, timed: o.Timed}
 	defer r.close()
 	maps.Copy(r.slots, o.FDs)
 	var c *Child
@@ -97,7 +100,13 @@ func begin(p *program.Program, r *runner, o Options) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the socket pair between runtime and child: %w", err)
 	}
-	c := &Child{prog: p, sock: pair[0], PidFD: -1}
+	c := &Child{prog: p, sock: pair[0], PidFD: -1, trace: -1}
+	if o.Timed {
+		if c.trace, err = unix.MemfdCreate("lade-times", unix.MFD_CLOEXEC); err != nil {
+			return nil, errors.Join(fmt.Errorf("make the file of times: %w", err), unix.Close(pair[0]), unix.Close(pair[1]))
+		}
+		r.slots[traceFD] = c.trace
+	}
 	r.slots[program.Sync] = pair[1]
 	err = c.clone(r, o)
 	_ = unix.Close(pair[1])
@@ -132,7 +141,7 @@ func apart(f func()) {
 
 // clone makes the child.
 func (c *Child) clone(r *runner, o Options) error {
-	low, err := lower(c.prog.Child, dataBase, make([]byte, 0, 128<<10), r.slots)
+	low, err := lower(c.prog.Child, dataBase, make([]byte, 0, 128<<10), r.slots, o.Timed)
 	if err != nil {
 		return err
 	}
@@ -144,10 +153,14 @@ func (c *Child) clone(r *runner, o Options) error {
 	defer unix.Close(image)
 
 	early := c.early(r.slots, image, o.Keep)
-	mem := make([]byte, 0, 32<<10)
+	size := 32 << 10
+	if o.Timed {
+		size <<= 3
+	}
+	mem := make([]byte, 0, size)
 	mem = mem[:1]
 	base := uint64(uintptr(unsafe.Pointer(&mem[0])))
-	first, err := lower(early, base, mem[:0], r.slots)
+	first, err := lower(early, base, mem[:0], r.slots, o.Timed)
 	if err != nil {
 		return err
 	}
@@ -163,6 +176,7 @@ func (c *Child) clone(r *runner, o Options) error {
 	if flags&unix.CLONE_INTO_CGROUP != 0 {
 		args.cgroup = uint64(r.slots["cgroup"])
 	}
+	begin := now()
 	pid := vfork(&args, uintptr(base))
 	runtime.KeepAlive(first)
 	runtime.KeepAlive(mem)
@@ -170,6 +184,14 @@ func (c *Child) clone(r *runner, o Options) error {
 		return stepError(c.prog, &c.prog.Clone, syscall.Errno(e))
 	}
 	c.PID, c.PidFD = int(pid), int(c.rawPidFD)
+	if o.Timed {
+		// The clone has the time of all that the child does in this memory.
+		c.prog.Clone.Result = &program.Result{Begin: begin, Nanoseconds: now() - begin, Value: int64(pid)}
+		first.timed.results(first.mem[first.timed.at-base:])
+		for i := range c.prog.Early {
+			c.prog.Early[i].Result = early[len(early)-1-len(c.prog.Early)+i].Result
+		}
+	}
 	// A child that could not become the executor has left its report in the
 	// socket and the failed step in memory that was shared.
 	if e := binary.LittleEndian.Uint64(first.mem[headerErrno:]); e != 0 {
@@ -187,7 +209,7 @@ func (c *Child) early(slots map[program.Slot]int, image, keep int) []program.Ste
 	steps = append(steps, program.Step{Call: "close_range", Args: []program.Arg{
 		program.Int(3 + keep), program.Int(^uint32(0)), program.Int(unix.CLOSE_RANGE_CLOEXEC),
 	}})
-	named := map[program.Slot]bool{program.Sync: true}
+	named := map[program.Slot]bool{program.Sync: true, traceFD: true}
 	program.Walk(c.prog.Child, func(s *program.Step) {
 		for i := range s.Args {
 			if k := s.Args[i].Kind; k == program.KindFD || k == program.KindFDMsg {
@@ -332,5 +354,9 @@ func (c *Child) Close() {
 	if c.PidFD > 0 {
 		_ = unix.Close(c.PidFD)
 		c.PidFD = -1
+	}
+	if c.trace >= 0 {
+		_ = unix.Close(c.trace)
+		c.trace = -1
 	}
 }

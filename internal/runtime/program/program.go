@@ -60,8 +60,18 @@ type Step struct {
 	// Carry is what a step of the runtime that is more than a system call is
 	// carried out from.
 	Carry any
+	// Result is what the step came to, once it was taken by somebody who timed it.
+	Result *Result
 	// Then follows success, Else a tolerated error.
 	Then, Else []Step
+}
+
+// Result is what a step came to.
+type Result struct {
+	Begin       int64         // nanoseconds since 1970
+	Nanoseconds int64         // that it took
+	Value       int64         // that the call returned
+	Errno       syscall.Errno // that was tolerated, or 0
 }
 
 // Steps returns the number of steps in list, nested ones included.

@@ -15,6 +15,9 @@ import (
 func (p *Program) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s\n", p.Name)
+	if p.began() != 0 {
+		b.WriteString("# step, milliseconds since the first one, microseconds taken, call = what it came to\n")
+	}
 	n := 0
 	p.section(&b, "runtime", p.Before, &n)
 	p.section(&b, "runtime", []Step{p.Clone}, &n)
@@ -32,26 +35,73 @@ func (p *Program) section(b *strings.Builder, who string, steps []Step, n *int) 
 		return
 	}
 	fmt.Fprintf(b, "%s:\n", who)
-	list(b, steps, n, 0)
+	l := lister{b: b, n: n, began: p.began()}
+	l.list(steps, 0)
 }
 
-func list(b *strings.Builder, steps []Step, n *int, depth int) {
+// began returns when the first step that was timed began, or 0.
+func (p *Program) began() int64 {
+	first := int64(0)
+	for _, list := range [][]Step{p.Before, {p.Clone}, p.Beside, p.Early, p.Child} {
+		for i := range list {
+			if r := list[i].Result; r != nil && (first == 0 || r.Begin < first) {
+				first = r.Begin
+			}
+		}
+	}
+	return first
+}
+
+// lister prints lists of steps.
+type lister struct {
+	b     *strings.Builder
+	n     *int
+	began int64
+}
+
+func (l *lister) list(steps []Step, depth int) {
+	b := l.b
 	for i := range steps {
 		s := &steps[i]
-		*n++
-		fmt.Fprintf(b, "%4d  %s%s", *n, strings.Repeat("  ", depth), s.Text())
+		*l.n++
+		fmt.Fprintf(b, "%4d  %s%s%s", *l.n, l.times(s), strings.Repeat("  ", depth), s.Text())
+		if s.Result != nil {
+			b.WriteString(s.Result.text(s))
+		}
 		if s.Why != "" {
 			b.WriteString("  # " + s.Why)
 		}
 		b.WriteByte('\n')
 		if len(s.Then) > 0 {
-			list(b, s.Then, n, depth+1)
+			l.list(s.Then, depth+1)
 		}
 		if len(s.Else) > 0 {
 			fmt.Fprintf(b, "      %selse\n", strings.Repeat("  ", depth))
-			list(b, s.Else, n, depth+1)
+			l.list(s.Else, depth+1)
 		}
 	}
+}
+
+// times returns when a step was taken, in a program that was.
+func (l *lister) times(s *Step) string {
+	switch {
+	case l.began == 0:
+		return ""
+	case s.Result == nil:
+		return strings.Repeat(" ", 16) + "-  "
+	}
+	return fmt.Sprintf("%8.3f %7.1f  ", float64(s.Result.Begin-l.began)/1e6, float64(s.Result.Nanoseconds)/1e3)
+}
+
+// text returns what a step came to, where that says anything.
+func (r *Result) text(s *Step) string {
+	switch {
+	case r.Errno != 0:
+		return " -> " + errnos([]syscall.Errno{r.Errno})[0]
+	case s.Yield != "" || r.Value != 0:
+		return " -> " + strconv.FormatInt(r.Value, 10)
+	}
+	return ""
 }
 
 // Text returns the step as a call: name(arguments) = slot [tolerated errors].
@@ -167,7 +217,22 @@ func (s Step) MarshalJSON() ([]byte, error) {
 		Why      string   `json:"why,omitempty"`
 		Tolerate []string `json:"tolerate,omitempty"`
 		Yield    Slot     `json:"yield,omitempty"`
+		Result   *Result  `json:"result,omitempty"`
 		Then     []Step   `json:"then,omitempty"`
 		Else     []Step   `json:"else,omitempty"`
-	}{s.Call, args, s.Why, errnos(s.Tolerate), s.Yield, s.Then, s.Else})
+	}{s.Call, args, s.Why, errnos(s.Tolerate), s.Yield, s.Result, s.Then, s.Else})
+}
+
+// MarshalJSON gives a result with the name of its errno.
+func (r *Result) MarshalJSON() ([]byte, error) {
+	out := struct {
+		Begin       int64  `json:"begin"`
+		Nanoseconds int64  `json:"nanoseconds"`
+		Value       int64  `json:"value"`
+		Errno       string `json:"errno,omitempty"`
+	}{r.Begin, r.Nanoseconds, r.Value, ""}
+	if r.Errno != 0 {
+		out.Errno = errnos([]syscall.Errno{r.Errno})[0]
+	}
+	return json.Marshal(out)
 }
