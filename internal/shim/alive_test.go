@@ -54,16 +54,16 @@ func hasty() int {
 
 // slowShim returns a shim's program that stands still at its very beginning,
 // until the gate is written to.
-func slowShim(t testing.TB, shim string) (program, gate string) {
-	t.Helper()
-	dir := t.TempDir()
+func slowShim(tb testing.TB, shim string) (program, gate string) {
+	tb.Helper()
+	dir := tb.TempDir()
 	program, gate = filepath.Join(dir, "slow-shim"), filepath.Join(dir, "gate")
 	if out, err := exec.Command("mkfifo", gate).CombinedOutput(); err != nil {
-		t.Fatalf("mkfifo: %v %s", err, out)
+		tb.Fatalf("mkfifo: %v %s", err, out)
 	}
 	text := fmt.Sprintf("#!/bin/sh\nread line <%s\nexec %s \"$@\"\n", gate, shim)
 	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return program, gate
 }
@@ -78,28 +78,28 @@ type haste struct {
 
 // hurry starts an engine, up to where it would ask for a container. It returns
 // the shim's process id.
-func hurry(t testing.TB, program string, cfg shim.Config, ready, attach bool) (*haste, int) {
-	t.Helper()
+func hurry(tb testing.TB, program string, cfg shim.Config, ready, attach bool) (*haste, int) {
+	tb.Helper()
 	arg, err := json.Marshal(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	h := &haste{t: t, cmd: exec.Command(play(t, "hasty"), program, string(arg), strconv.FormatBool(ready), strconv.FormatBool(attach))}
+	h := &haste{t: tb, cmd: exec.Command(play(tb, "hasty"), program, string(arg), strconv.FormatBool(ready), strconv.FormatBool(attach))}
 	out, err := h.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h.out = bufio.NewReader(out)
 	if err := h.cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var pid int
 	line, err := h.out.ReadString('\n')
 	if _, scanErr := fmt.Sscan(line, &pid); err != nil || scanErr != nil {
-		t.Fatalf("the engine says %q, %v", line, err)
+		tb.Fatalf("the engine says %q, %v", line, err)
 	}
 	return h, pid
 }

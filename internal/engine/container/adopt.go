@@ -40,10 +40,7 @@ func (s *Service) Adopt(ctx context.Context) error {
 	for i, l := range all {
 		found[i] = newContainer(l.Def, l.State)
 		found[i].oldBoot = !l.ThisBoot
-		s.mu.Lock()
-		s.byID[l.Def.ID] = found[i]
-		s.names[l.Def.Name] = l.Def.ID
-		s.mu.Unlock()
+		s.table.Put(l.Def.ID, l.Def.Name, found[i])
 		s.ids.Share(l.Def.IDBase)
 		img := image.Image{ID: l.Def.Image.ID, Manifest: l.Def.Image.Manifest}
 		img.Config.RootFS.DiffIDs = l.Def.Layers()
@@ -216,10 +213,7 @@ func (s *Service) sweep(ctx context.Context) error {
 		}
 		for _, e := range entries {
 			id := e.Name()
-			s.mu.Lock()
-			known := s.byID[id] != nil
-			s.mu.Unlock()
-			if known {
+			if _, known := s.table.Get(id); known {
 				continue
 			}
 			if !ident.IsID(id) {

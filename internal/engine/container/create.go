@@ -44,18 +44,16 @@ func (s *Service) Create(ctx context.Context, name string, req api.CreateRequest
 	if err != nil {
 		return api.CreateResponse{}, err
 	}
-	d.Name, err = s.reserve(name, d.ID)
+	d.Name, err = s.table.Reserve(name, d.ID)
 	if err != nil {
 		return api.CreateResponse{}, err
 	}
 	if err := s.record(ctx, &d, img); err != nil {
-		s.release(d.Name, d.ID)
+		s.table.Release(d.Name, d.ID)
 		return api.CreateResponse{}, err
 	}
 	c := newContainer(d, record.State{Status: api.StateCreated})
-	s.mu.Lock()
-	s.byID[d.ID] = c
-	s.mu.Unlock()
+	s.table.Put(d.ID, "", c)
 	return api.CreateResponse{ID: d.ID, Warnings: warnings}, nil
 }
 

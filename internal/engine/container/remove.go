@@ -118,12 +118,7 @@ func (s *Service) forget(c *container) (def record.Definition, ok bool, err erro
 
 // unlist gives the name back and tells everybody that the container is gone.
 func (s *Service) unlist(c *container, def record.Definition) {
-	s.mu.Lock()
-	delete(s.byID, def.ID)
-	if s.names[def.Name] == def.ID {
-		delete(s.names, def.Name)
-	}
-	s.mu.Unlock()
+	s.table.Drop(def.ID, def.Name)
 	c.pending.End()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"lade/internal/engine/container/pending"
 	"lade/internal/engine/container/place"
 	"lade/internal/engine/container/record"
+	"lade/internal/engine/container/table"
 	"lade/internal/engine/container/volumes"
 	"lade/internal/errdefs"
 	"lade/internal/image"
@@ -61,9 +62,7 @@ type Service struct {
 	quit     chan struct{}  // closed when the service closes; containers run on
 	running  sync.WaitGroup // the goroutines that watch containers
 
-	mu    sync.Mutex
-	byID  map[string]*container // guarded by mu
-	names map[string]string     // name -> id; guarded by mu
+	table *table.Table[*container]
 }
 
 // New makes the service from its records. Adopt must be called before
@@ -75,7 +74,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Service{cfg: cfg, log: cfg.Log, byID: map[string]*container{}, names: map[string]string{}}
+	s := &Service{cfg: cfg, log: cfg.Log, table: table.New[*container]()}
 	s.ids = idrange.New()
 	s.checks = make(chan struct{}, maxChecks)
 	s.quit = make(chan struct{})

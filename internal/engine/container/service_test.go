@@ -333,7 +333,8 @@ func TestNames(t *testing.T) {
 		m.create("", nil)
 	}
 	first := map[byte]int{}
-	for id := range m.service.byID {
+	for _, c := range m.service.table.All() {
+		id := c.id
 		first[id[0]]++
 	}
 	for c, n := range first {
@@ -355,7 +356,7 @@ func TestAdopt(t *testing.T) {
 	lost := m.run("lost", nil)
 	rmEnded := m.run("rm-ended", func(r *api.CreateRequest) { r.HostConfig.AutoRemove = true })
 	never := m.create("never", nil)
-	base := func(id string) uint32 { d, _ := m.service.byID[id].view(); return d.IDBase }
+	base := func(id string) uint32 { c, _ := m.service.table.Get(id); d, _ := c.view(); return d.IDBase }
 	before := map[string]uint32{running: base(running), never: base(never)}
 	m.crash()
 	m.ends(ended, shim.Exit{Code: 5})
@@ -402,7 +403,7 @@ func TestAdoptLost(t *testing.T) {
 	for _, reboot := range []bool{false, true} {
 		m := newMachine(t)
 		id := m.run("lost", nil)
-		c := m.service.byID[id]
+		c, _ := m.service.table.Get(id)
 		if err := m.service.records.Flush(); err != nil { // as it happens half a second later
 			t.Fatal(err)
 		}
@@ -432,7 +433,7 @@ func TestAdoptHalfStarted(t *testing.T) {
 	kerneltest.Root(t)
 	m := newMachine(t)
 	id := m.run("half", func(r *api.CreateRequest) { r.HostConfig.NetworkMode = "bridge" })
-	c := m.service.byID[id]
+	c, _ := m.service.table.Get(id)
 	d, _ := c.view()
 	st := c.state
 	st.Status, st.PID = api.StateCreated, 0
@@ -574,7 +575,8 @@ func TestCreateRefuses(t *testing.T) {
 	if _, err := m.service.Create(t.Context(), "", api.CreateRequest{Config: &api.Config{Image: "app"}}, "linux/arm64"); !errdefs.Is(err, errdefs.NotFound) {
 		t.Errorf("an image of another platform: %v", err)
 	}
-	if n := len(m.service.byID) + len(m.service.names) + len(m.pins); n != 0 {
+	things, names := m.service.table.Len()
+	if n := things + names + len(m.pins); n != 0 {
 		t.Errorf("%d things were left of refused requests", n)
 	}
 }
@@ -582,7 +584,11 @@ func TestCreateRefuses(t *testing.T) {
 func TestUserNamespaces(t *testing.T) {
 	kerneltest.Root(t)
 	m := newMachine(t)
-	base := func(id string) (uint32, string) { d, _ := m.service.byID[id].view(); return d.IDBase, d.NoUserNS }
+	base := func(id string) (uint32, string) {
+		c, _ := m.service.table.Get(id)
+		d, _ := c.view()
+		return d.IDBase, d.NoUserNS
+	}
 	seen := map[uint32]bool{}
 	for range 50 {
 		b, _ := base(m.create("", nil))
