@@ -132,6 +132,12 @@ func (c *Client) RenameContainer(ctx context.Context, id, name string) error {
 	return c.run(ctx, call{method: http.MethodPost, path: path("containers", id, "rename"), query: url.Values{"name": {name}}})
 }
 
+// UpdateContainer gives a container other limits and another restart policy.
+// What is zero stays as it is.
+func (c *Client) UpdateContainer(ctx context.Context, id string, u container.UpdateConfig) (container.UpdateResponse, error) {
+	return get[container.UpdateResponse](ctx, c, call{method: http.MethodPost, path: path("containers", id, "update"), body: u})
+}
+
 // RemoveOptions says what goes with a container.
 type RemoveOptions struct {
 	Force   bool // kill it first if it runs

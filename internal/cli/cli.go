@@ -175,6 +175,7 @@ func entries() []entry {
 		{"rm", "", container.NewRemove},
 		{"wait", "", container.NewWait},
 		{"rename", "", container.NewRename},
+		{"update", "", container.NewUpdate},
 		{"stats", "", container.NewStats},
 		{"top", "", container.NewTop},
 		{"why", "", container.NewWhy},
@@ -228,7 +229,7 @@ func containers(env *command.Env) []*cobra.Command {
 		container.NewRun(env), container.NewExec(env), disk.NewPruneContainers(env), container.NewList(env, "ls", "list", "ps"), container.NewLogs(env),
 		container.NewCreate(env), container.NewStart(env), container.NewAttach(env), container.NewStop(env),
 		container.NewRestart(env), container.NewKill(env), container.NewPause(env), container.NewUnpause(env),
-		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewStats(env), container.NewTop(env), container.NewWhy(env), container.NewCommit(env),
+		container.NewRemove(env), container.NewWait(env), container.NewRename(env), container.NewUpdate(env), container.NewStats(env), container.NewTop(env), container.NewWhy(env), container.NewCommit(env),
 		container.NewCopy(env), container.NewDiff(env), container.NewExport(env), container.NewPort(env),
 		system.NewInspect(env, system.Container), system.NewExplain(env),
 	}

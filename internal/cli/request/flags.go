@@ -121,18 +121,9 @@ func (f *Flags) registerSecurity(fs *pflag.FlagSet) {
 
 func (f *Flags) registerResources(fs *pflag.FlagSet) {
 	r := &f.host.Resources
-	fs.VarP(&value{kind: "bytes", set: into(&r.Memory, byteSize)}, "memory", "m", "Memory limit")
-	fs.Var(&value{kind: "bytes", set: into(&r.MemorySwap, bytesOrUnlimited)}, "memory-swap", "Swap limit equal to memory plus swap: '-1' to enable unlimited swap")
-	fs.Var(&value{kind: "bytes", set: into(&r.MemoryReservation, byteSize)}, "memory-reservation", "Memory soft limit")
+	registerMemory(fs, r)
 	optional(fs, &r.MemorySwappiness, "memory-swappiness", "Tune container memory swappiness (0 to 100)", parseInt64)
-	fs.Var(&value{kind: "decimal", set: into(&r.NanoCPUs, nanoCPUs)}, "cpus", "Number of CPUs")
-	fs.Int64VarP(&r.CPUShares, "cpu-shares", "c", 0, "CPU shares (relative weight)")
-	fs.Int64Var(&r.CPUPeriod, "cpu-period", 0, "Limit CPU CFS (Completely Fair Scheduler) period")
-	fs.Int64Var(&r.CPUQuota, "cpu-quota", 0, "Limit CPU CFS (Completely Fair Scheduler) quota")
-	fs.StringVar(&r.CpusetCpus, "cpuset-cpus", "", "CPUs in which to allow execution (0-3, 0,1)")
-	fs.StringVar(&r.CpusetMems, "cpuset-mems", "", "MEMs in which to allow execution (0-3, 0,1)")
-	fs.Int64Var(&r.CPURealtimePeriod, "cpu-rt-period", 0, "Limit CPU real-time period in microseconds")
-	fs.Int64Var(&r.CPURealtimeRuntime, "cpu-rt-runtime", 0, "Limit CPU real-time runtime in microseconds")
+	registerCPU(fs, r)
 	registerBlockIO(fs, r)
 	optional(fs, &r.PidsLimit, "pids-limit", "Tune container pids limit (set -1 for unlimited)", parseInt64)
 	fs.Var(&value{kind: "ulimit", set: f.addUlimit}, "ulimit", "Ulimit options")

@@ -59,7 +59,10 @@ func (s *Service) Adopt(ctx context.Context) error {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 			defer cancel()
-			if err := s.adopt(ctx, found[i], l); err != nil {
+			err := s.adopt(ctx, found[i], l)
+			if err == nil {
+				s.finishUpdate(ctx, found[i])
+			} else {
 				s.log.Error("adopt a container", "container", l.Def.ID, "err", err)
 			}
 		})

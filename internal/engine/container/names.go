@@ -65,13 +65,10 @@ func (s *Service) Rename(ctx context.Context, ref, name string) error {
 	}
 	old := def.Name
 	def.Name = name
-	if err := s.records.PutDefinition(def, record.Event(def, events.ActionRename, "oldName", "/"+old)); err != nil {
+	if err := s.redefine(c, def, record.Event(def, events.ActionRename, "oldName", "/"+old)); err != nil {
 		s.table.Release(name, c.id)
 		return fmt.Errorf("rename container %s: %w", old, err)
 	}
-	c.mu.Lock()
-	c.def = def
-	c.mu.Unlock()
 	s.table.Release(old, c.id)
 	if s.cfg.Networks != nil {
 		return s.cfg.Networks.Rename(ctx, c.id, name)

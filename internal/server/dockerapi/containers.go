@@ -32,6 +32,7 @@ func (h *Handler) containerRoutes() []route {
 			route{http.MethodGet, "/containers/json", h.listContainers},
 			route{http.MethodGet, one + "/json", h.inspectContainer},
 			route{http.MethodPost, one + "/rename", h.renameContainer},
+			route{http.MethodPost, one + "/update", h.updateContainer},
 			route{http.MethodPost, one + "/wait", h.waitContainer},
 			route{http.MethodGet, "/lade" + one + "/explain", h.explainContainer},
 			route{http.MethodGet, "/lade" + one + "/why", h.whyContainer},
@@ -125,6 +126,18 @@ func (h *Handler) removeContainer(c *call) error {
 
 func (h *Handler) renameContainer(c *call) error {
 	return c.done(h.s.States.Rename(c.Context(), c.name, c.query.Get("name")))
+}
+
+func (h *Handler) updateContainer(c *call) error {
+	var u api.UpdateConfig
+	if err := c.decode(&u); err != nil {
+		return err
+	}
+	resp, err := h.s.States.Update(c.Context(), c.name, u)
+	if err != nil {
+		return err
+	}
+	return c.reply(resp)
 }
 
 func (h *Handler) listContainers(c *call) error {

@@ -77,6 +77,10 @@ func (f *fake) Pause(_ context.Context, ref string) error        { return call1(
 func (f *fake) Unpause(_ context.Context, ref string) error      { return call1(f.start, ref) }
 func (f *fake) Rename(_ context.Context, ref, name string) error { return call2(f.rename, ref, name) }
 
+func (f *fake) Update(_ context.Context, ref string, u api.UpdateConfig) (api.UpdateResponse, error) {
+	return api.UpdateResponse{Warnings: []string{fmt.Sprintf("%s %d %s", ref, u.Memory, u.RestartPolicy.Name)}}, nil
+}
+
 func (f *fake) Remove(_ context.Context, ref string, o container.RemoveOptions) error {
 	return call2(f.remove, ref, o)
 }

@@ -166,6 +166,8 @@ func TestRequests(t *testing.T) {
 		{"POST", "/containers/c/pause", "", 204, "="},
 		{"POST", "/containers/c/unpause", "", 204, "="},
 		{"POST", "/containers/c/rename?name=d", "", 400, "c to d"},
+		{"POST", "/containers/c/update", `{"Memory":7,"RestartPolicy":{"Name":"always"}}`, 200, `={"Warnings":["c 7 always"]}`},
+		{"POST", "/containers/c/update", `{"Memory":"much"}`, 400, "invalid JSON"},
 		{"DELETE", "/containers/c?force=1&v=true", "", 204, "="},
 		{"DELETE", "/containers/c?link=1", "", 501, "links"},
 		{"POST", "/containers/c/resize?h=24&w=80", "", 400, "24 by 80"},

@@ -53,9 +53,10 @@ type Lifecycle interface {
 	Remove(ctx context.Context, ref string, o container.RemoveOptions) error
 }
 
-// States tells how containers are.
+// States tells how containers are, and changes what is known of them.
 type States interface {
 	Rename(ctx context.Context, ref, name string) error
+	Update(ctx context.Context, ref string, u api.UpdateConfig) (api.UpdateResponse, error)
 	Wait(ctx context.Context, ref string, cond api.WaitCondition, since string) (container.Waiting, error)
 	Inspect(ctx context.Context, ref string, size bool) (api.InspectResponse, error)
 	List(ctx context.Context, o container.ListOptions) ([]api.Summary, error)

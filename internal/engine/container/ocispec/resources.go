@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/moby/moby/api/types/blkiodev"
+	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/engine/container/request"
@@ -24,12 +25,32 @@ func resources(s *specs.Spec, in Input) error {
 	}
 	cpu(r, in)
 	memory(r, in)
-	pids := int64(DefaultPIDs)
-	if p := in.Host.PidsLimit; p != nil && *p != 0 { // docker's client sends 0 for "nothing said"
-		pids = *p
-	}
-	r.Pids = &specs.LinuxPids{Limit: &pids}
+	r.Pids = pids(in.Host)
 	return blockIO(r, in)
+}
+
+// Limits are the limits that a container can be given while it runs. What it
+// may open, and how fast it may read which device, is none of them.
+func Limits(h *container.HostConfig, swap bool) *specs.LinuxResources {
+	in := Input{Host: h, Machine: Machine{Swap: swap}}
+	r := &specs.LinuxResources{Pids: pids(h)}
+	cpu(r, in)
+	memory(r, in)
+	if r.Memory != nil {
+		r.Memory.Swappiness, r.Memory.DisableOOMKiller = nil, nil
+	}
+	if w := h.BlkioWeight; w > 0 {
+		r.BlockIO = &specs.LinuxBlockIO{Weight: &w}
+	}
+	return r
+}
+
+func pids(h *container.HostConfig) *specs.LinuxPids {
+	n := int64(DefaultPIDs)
+	if p := h.PidsLimit; p != nil && *p != 0 { // docker's client sends 0 for "nothing said"
+		n = *p
+	}
+	return &specs.LinuxPids{Limit: &n}
 }
 
 func cpu(r *specs.LinuxResources, in Input) {

@@ -27,7 +27,7 @@ import (
 )
 
 // Definition is what a container is: the record that Create makes. It does not
-// change but for the name.
+// change but for the name, the limits and the restart policy.
 type Definition struct {
 	ID        string                    `json:"id"`
 	Name      string                    `json:"name"`
@@ -81,7 +81,9 @@ type State struct {
 	// RestartPause is that before the last start, or, while it is restarting,
 	// before the next; 0 where somebody asked for the start.
 	RestartPause time.Duration `json:"restartPause,omitempty"`
-	Health       *api.Health   `json:"health,omitempty"` // as of the last change of its status; never written through
+	// Updating says that the kernel may know other limits than the definition.
+	Updating bool        `json:"updating,omitempty"`
+	Health   *api.Health `json:"health,omitempty"` // as of the last change of its status; never written through
 }
 
 // Alive reports whether the container has processes.
