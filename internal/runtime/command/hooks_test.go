@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"lade/test/kerneltest"
 )
@@ -105,6 +106,35 @@ func TestHookEnvironment(t *testing.T) {
 			if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != want {
 				t.Errorf("%s %s: %q, %v; want %q", kind, name, b, err, want)
 			}
+		}
+	}
+}
+
+// TestHookMounts: what hooks mount below root.path in the container's mount
+// namespace, from outside or from within, the container sees, and the host does
+// not. The programs that put devices and libraries into containers do just that.
+func TestHookMounts(t *testing.T) {
+	for _, propagation := range []string{"", "slave", "shared", "rshared"} {
+		dir := mountpoint(t, 0, unix.MS_SHARED)
+		var root string
+		m := newMachine(t, func(c *specs.Spec) {
+			c.Linux.RootfsPropagation = propagation
+			root = c.Root.Path
+			outside := "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); mkdir -p " + root + "/outside; nsenter -m -t $pid mount --bind " + dir + " " + root + "/outside"
+			inside := "mkdir -p inside; mount --bind " + dir + " inside"
+			c.Hooks = &specs.Hooks{
+				CreateRuntime:   []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", outside}}},
+				CreateContainer: []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", inside}, Env: os.Environ()}},
+			}
+		})
+		if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if got := m.sh("ls /outside /inside"); got != "/inside:\nfile\n\n/outside:\nfile\n" {
+			t.Errorf("%q: the container sees %q", propagation, got)
+		}
+		if b, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(b), " "+root) {
+			t.Errorf("%q: the host sees mounts in the root, %v", propagation, err)
 		}
 	}
 }

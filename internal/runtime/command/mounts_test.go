@@ -106,21 +106,26 @@ func TestVolumePropagation(t *testing.T) {
 	}
 }
 
-// TestBindOptions: a bind mount has the attributes that its options name, as
-// they name them, and its source's for the rest.
+// TestBindOptions: a bind mount without attributes is as its source; one with
+// some has those and no others, but for the access times, which stay unless
+// they are named. In a user namespace it keeps the source's besides: the kernel
+// would not let go of them.
 func TestBindOptions(t *testing.T) {
-	dir := mountpoint(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY|unix.MS_NOATIME, unix.MS_PRIVATE)
-	for options, want := range map[string]string{
-		"bind":                        "ro,nosuid,nodev,noexec,noatime",
-		"bind,ro":                     "ro,nosuid,nodev,noexec,noatime",
-		"bind,rw":                     "rw,nosuid,nodev,noexec,noatime",
-		"bind,exec,suid,dev,rw":       "rw,noatime",
-		"bind,relatime":               "ro,nosuid,nodev,noexec,relatime",
-		"bind,strictatime,nodiratime": "ro,nosuid,nodev,noexec,nodiratime",
-		"bind,nosymfollow":            "ro,nosuid,nodev,noexec,noatime,nosymfollow",
-		"rbind,rrw":                   "rw,nosuid,nodev,noexec,noatime",
-		"rbind,rw,ro":                 "ro,nosuid,nodev,noexec,noatime",
-		"bind,sync,rexec":             "ro,nosuid,nodev,noatime",
+	dir := mountpoint(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_RDONLY|unix.MS_NOATIME|unix.MS_NOSYMFOLLOW, unix.MS_PRIVATE)
+	const all = "ro,nosuid,nodev,noexec,noatime"
+	for options, want := range map[string]struct{ own, user string }{
+		"bind":                        {all + ",nosymfollow", all + ",nosymfollow"},
+		"bind,ro":                     {"ro,noatime", all},
+		"bind,rw":                     {"rw,noatime", "rw,nosuid,nodev,noexec,noatime"},
+		"bind,exec,suid,dev,rw":       {"rw,noatime", "rw,noatime"},
+		"bind,atime":                  {"rw,noatime", all},
+		"bind,relatime":               {"rw,relatime", "ro,nosuid,nodev,noexec,relatime"},
+		"bind,nodiratime":             {"rw,nodiratime,relatime", "ro,nosuid,nodev,noexec,nodiratime,relatime"},
+		"bind,strictatime,nodiratime": {"rw,nodiratime", "ro,nosuid,nodev,noexec,nodiratime"},
+		"bind,nosymfollow":            {"rw,noatime,nosymfollow", all + ",nosymfollow"},
+		"rbind,rrw":                   {"rw,nosuid,nodev,noexec,noatime,nosymfollow", "rw,nosuid,nodev,noexec,noatime,nosymfollow"},
+		"rbind,rw,ro":                 {"ro,noatime", all},
+		"bind,sync,rexec":             {"ro,nosuid,nodev,noatime,nosymfollow", "ro,nosuid,nodev,noatime,nosymfollow"},
 	} {
 		for _, user := range []bool{false, true} {
 			m := newMachine(t, func(c *specs.Spec) {
@@ -130,10 +135,58 @@ func TestBindOptions(t *testing.T) {
 					mapped(t, c)
 				}
 			})
+			want := map[bool]string{false: want.own, true: want.user}[user]
 			if got := m.sh(flagsAt("/volume")); got != want+"\n" {
 				t.Errorf("%s, user namespace %v: got %q, want %q", options, user, got, want)
 			}
 		}
+	}
+}
+
+// TestBindInside: a bind's source in the container's own tree is what the
+// mounts before it made of it, also where the host has nothing there; both its
+// ends may be named as the host sees them.
+func TestBindInside(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("seen\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []bool{false, true} {
+		for _, idmap := range []bool{false, true} {
+			m := newMachine(t, func(c *specs.Spec) {
+				c.Root.Readonly = false
+				options := []string{"rbind"}
+				if idmap {
+					options = append(options, "idmap")
+				}
+				bind := func(from, to string, options ...string) {
+					m := specs.Mount{Source: from, Destination: to, Type: "bind", Options: options}
+					if idmap && len(options) > 1 {
+						m.UIDMappings = []specs.LinuxIDMapping{{Size: 1, HostID: 7}, {ContainerID: 1, HostID: 100000, Size: 65536}}
+						m.GIDMappings = m.UIDMappings
+					}
+					c.Mounts = append(c.Mounts, m)
+				}
+				bind(dir, "/mnt", "rbind")
+				bind(c.Root.Path+"/mnt", c.Root.Path+"/final", options...)
+				bind(c.Root.Path+"/mnt/file", "/copy", options...)
+				if user {
+					mapped(t, c)
+				}
+			})
+			if got := m.sh("cat /final/file /copy"); got != "seen\nseen\n" {
+				t.Errorf("user namespace %v, idmap %v: got %q", user, idmap, got)
+			}
+		}
+	}
+	m := newMachine(t, func(c *specs.Spec) {
+		c.Mounts = append(c.Mounts, specs.Mount{Source: c.Root.Path + "/none", Destination: "/final", Type: "bind", Options: []string{"bind"}})
+	})
+	if out, err := m.run("run", "--bundle", m.bundle, kerneltest.ID(t)); err == nil || !strings.Contains(out, "open the source "+m.rootfs+"/none") {
+		t.Errorf("a source that nobody made: %q, %v", out, err)
 	}
 }
 

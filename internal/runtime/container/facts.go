@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"strconv"
 	"strings"
 
@@ -33,26 +34,29 @@ func gather(o *CreateOptions, b *bundle.Bundle) (plan.Facts, error) {
 	if f.Layout, err = cgroup.Detect(); err != nil {
 		return f, err
 	}
-	var path string
+	var group string
 	var resources *specs.LinuxResources
 	if l := b.Config.Linux; l != nil {
-		path, resources = l.CgroupsPath, l.Resources
+		group, resources = l.CgroupsPath, l.Resources
 	}
 	if o.Systemd {
-		f.Cgroup, err = planUnit(f.Layout, path, o.ID, resources, b.Config.Annotations)
+		f.Cgroup, err = planUnit(f.Layout, group, o.ID, resources, b.Config.Annotations)
 	} else {
-		f.Cgroup, err = f.Layout.Plan(path, o.ID, resources)
+		f.Cgroup, err = f.Layout.Plan(group, o.ID, resources)
 	}
 	if err != nil {
 		return f, err
 	}
 	if !o.Systemd && withoutCgroups(o.Rootless, f.Rootless || f.Nested) {
-		if f.Cgroup, err = rootlessCgroups(f.Cgroup, path, resources); err != nil {
+		if f.Cgroup, err = rootlessCgroups(f.Cgroup, group, resources); err != nil {
 			return f, err
 		}
 	}
-	if f.Sources, err = sources(b.Config); err != nil {
+	if f.Sources, err = sources(b.Config, b.Rootfs); err != nil {
 		return f, err
+	}
+	if b.Config.Hooks != nil {
+		f.RootMount = mountOf(b.Rootfs)
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
 	f.Resctrl = resctrlRoot(b.Config)
@@ -134,7 +138,7 @@ func known(c uint) bool {
 	return err == nil
 }
 
-func sources(c *specs.Spec) (map[string]plan.Source, error) {
+func sources(c *specs.Spec, root string) (map[string]plan.Source, error) {
 	var out map[string]plan.Source
 	for i := range c.Mounts {
 		m := &c.Mounts[i]
@@ -142,10 +146,11 @@ func sources(c *specs.Spec) (map[string]plan.Source, error) {
 			continue
 		}
 		var st unix.Stat_t
-		if err := unix.Stat(m.Source, &st); err != nil {
+		_, inside := plan.Below(root, m.Source)
+		if err := unix.Stat(m.Source, &st); err != nil && !inside {
 			return nil, errdefs.New(errdefs.Invalid, "mounts[%d]: source of the bind mount at %s: stat %s: %w", i, m.Destination, m.Source, err)
 		}
-		s := plan.Source{Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR}
+		s := plan.Source{Dir: st.Mode&unix.S_IFMT == unix.S_IFDIR, Inside: inside}
 		if m.Destination == "/proc" {
 			var fs unix.Statfs_t
 			s.Proc = unix.Statfs(m.Source, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
@@ -156,6 +161,17 @@ func sources(c *specs.Spec) (map[string]plan.Source, error) {
 		out[m.Source] = s
 	}
 	return out, nil
+}
+
+// mountOf returns the mount that a path lies on.
+func mountOf(p string) string {
+	for ; p != "/" && p != "" && p != "."; p = path.Dir(p) {
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW, 0, &st) == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return p
+		}
+	}
+	return "/"
 }
 
 // nested reports whether the runtime lives in another user namespace than the

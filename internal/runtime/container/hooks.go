@@ -65,7 +65,7 @@ func enterHook(ctx context.Context, kind string, h *specs.Hook, b *bundle.Bundle
 
 // enterAndRun carries out the program of a hook.
 func enterAndRun(ctx context.Context, kind string, h *specs.Hook, b *bundle.Bundle, rec *state.Record) ([]byte, error) {
-	prog, err := plan.Hook(plan.Input{ID: rec.ID, Config: b.Config}, plan.Facts{Rootless: isRootless()}, kind, h)
+	prog, err := plan.Hook(plan.Input{ID: rec.ID, Rootfs: b.Rootfs, Config: b.Config}, plan.Facts{Rootless: isRootless()}, kind, h)
 	if err != nil {
 		return nil, err
 	}

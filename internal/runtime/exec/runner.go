@@ -113,8 +113,14 @@ func (r *runner) one(s *program.Step) (int, error) {
 	case "user_namespace":
 		return userNamespace(s.Args[0].S, s.Args[1].S)
 	case "idmap_mount":
-		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.slots[program.Slot(s.Args[1].S)])}
-		return 0, unix.MountSetattr(r.slots[program.Slot(s.Args[0].S)], "", uint(s.Args[2].N), &attr)
+		return 0, r.mapIDs(r.slots[program.Slot(s.Args[0].S)], s)
+	case "idmap_child":
+		tree, err := r.child.descriptor()
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(tree)
+		return 0, r.mapIDs(tree, s)
 	case "listener":
 		return 0, r.child.listener(r.listener)
 	case "copy_up":
@@ -140,6 +146,12 @@ func (r *runner) forget(s program.Slot) error {
 	delete(r.slots, s)
 	r.own = slices.DeleteFunc(r.own, func(n int) bool { return n == fd })
 	return unix.Close(fd)
+}
+
+// mapIDs gives a tree the mapping of a user namespace.
+func (r *runner) mapIDs(tree int, s *program.Step) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(r.slots[program.Slot(s.Args[1].S)])}
+	return unix.MountSetattr(tree, "", uint(s.Args[2].N), &attr)
 }
 
 // raw takes a step that is one system call.

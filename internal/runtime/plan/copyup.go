@@ -17,7 +17,7 @@ func (b *builder) copyUp(i int, o mountopt.Options) {
 	label := step.Field("mounts", i) + ": tmpcopyup"
 	dest := b.cfg.Mounts[i].Destination
 	for _, s := range []program.Slot{placeFD, mntFD} {
-		b.add(step.Why(step.Say(program.Step{Call: "sendmsg", Args: []program.Arg{program.FD(program.Sync), program.FDMessage(s, "d"), program.Named(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL")}}, "hand "+dest+" to the runtime"), label))
+		b.add(step.Why(step.Say(b.handOn(s), "hand "+dest+" to the runtime"), label))
 	}
 	b.await("the runtime copies what is at " + dest)
 	keep := uint64(0)
@@ -27,11 +27,8 @@ func (b *builder) copyUp(i int, o mountopt.Options) {
 	if !hasOption(o, "uid", "gid") {
 		keep |= unix.STATX_UID
 	}
-	step := program.Step{
+	b.beside(program.Step{
 		Call: "copy_up", Why: label, Say: "copy what is at " + dest + " up to the tmpfs there",
 		Args: []program.Arg{program.FD(program.Sync), program.Flags(keep, step.StatFlags)},
-	}
-	release := program.Step{Call: "release", Args: []program.Arg{program.FD(program.Sync)}, Why: "the copy is made"}
-	b.copies = append(b.copies, step, release)
-	b.copiesLate = b.met
+	}, "the copy is made")
 }

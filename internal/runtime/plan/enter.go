@@ -2,6 +2,7 @@ package plan
 
 import (
 	"path"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -123,6 +124,10 @@ func Hook(in Input, f Facts, kind string, h *specs.Hook) (*program.Program, erro
 	b.enterNamespaces()
 	b.do("entering a mount namespace leads to its topmost root", "fchdir", program.FD(HookRoot))
 	b.do("the root of the container's process", "chroot", program.String("."))
+	if kind == "createContainer" {
+		b.do("where the hooks of runc start, and so count on", "chdir", program.String(in.Rootfs))
+		b.steps[len(b.steps)-1].Tolerate = []syscall.Errno{syscall.EACCES}
+	}
 	b.do("the state", "dup3", program.FD(HookInput), program.Int(0), program.Int(0))
 	b.do("kept for an error", "dup3", program.FD(HookOutput), program.Int(1), program.Int(0))
 	b.do("kept for an error", "dup3", program.FD(HookOutput), program.Int(2), program.Int(0))

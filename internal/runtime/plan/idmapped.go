@@ -41,21 +41,24 @@ func (b *builder) idMappings(m *specs.Mount) (uids, gids []specs.LinuxIDMapping)
 
 // mapTree are the runtime's steps that show a tree with mapped ids. The kernel
 // is told a mapping by a user namespace that has it; mounts with the same one
-// share it. made holds the namespaces that earlier steps yielded.
-func (b *builder) mapTree(i int, m *specs.Mount, o mountopt.Options, tree program.Slot, made map[string]program.Slot) []program.Step {
+// share it.
+func (b *builder) mapTree(i int, m *specs.Mount, o mountopt.Options, tree program.Slot) []program.Step {
 	if !o.IDMap {
 		return nil
 	}
 	uids, gids := b.idMappings(m)
 	u, g := idmap.Lines(uids), idmap.Lines(gids)
 	var steps []program.Step
-	ns, ok := made[u+"/"+g]
+	ns, ok := b.mapped[u+"/"+g]
 	if u+g == "" {
 		ns, ok = nsSlot(unix.CLONE_NEWUSER), true
 	}
 	if !ok {
 		ns = program.Slot("idmap" + strconv.Itoa(i))
-		made[u+"/"+g] = ns
+		if b.mapped == nil {
+			b.mapped = map[string]program.Slot{}
+		}
+		b.mapped[u+"/"+g] = ns
 		steps = append(steps, program.Step{
 			Call: "user_namespace", Yield: ns, Why: "an idmapped mount is told its mapping by a user namespace",
 			Args: []program.Arg{program.String(u), program.String(g)},

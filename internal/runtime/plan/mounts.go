@@ -88,8 +88,7 @@ func (b *builder) rootMount() error {
 	}
 	b.add(step.Why(step.Mount("", "/", flags), "linux.rootfsPropagation: no mount of the root reaches the host"))
 	// The runtime opens the tree: the way to it may be closed to the user that
-	// the child is by now. It is put over the old root, a place that needs no
-	// way at all.
+	// the child is by now.
 	tree := b.outside(rootFD)
 	open := []program.Step{
 		step.Why(step.Say(step.CloneTree(program.CWD(), b.in.Rootfs, true, tree), "open root.path "+b.in.Rootfs), "root.path; pivot_root wants a mount"),
@@ -106,11 +105,31 @@ func (b *builder) rootMount() error {
 	if b.staged() {
 		b.add(b.collect()...)
 	}
-	b.add(program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
-		program.FD(rootFD), program.String(""), program.CWD(), program.String("/"),
-		program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
-	}})
+	b.putRoot()
 	return nil
+}
+
+// putRoot puts the root over the old one, a place that needs no way to it. With
+// hooks it goes where root.path says: they enter the mount namespace by itself,
+// and look for the root there. The way may be closed to root of a user
+// namespace; hooks would not get through, either.
+func (b *builder) putRoot() {
+	put := func(place string) program.Step {
+		return program.Step{Call: "move_mount", Why: "root.path", Say: "mount root.path " + b.in.Rootfs, Args: []program.Arg{
+			program.FD(rootFD), program.String(""), program.CWD(), program.String(place), program.Flags(unix.MOVE_MOUNT_F_EMPTY_PATH, step.MoveFlags),
+		}}
+	}
+	over := put("/")
+	if !b.hooked() {
+		b.add(over)
+		return
+	}
+	if b.sharedWithHost() {
+		b.add(step.Why(step.Mount("", b.f.RootMount, unix.MS_PRIVATE), "the root must not come to lie on the host's mounts, too"))
+	}
+	there := step.Tolerate(put(b.in.Rootfs), syscall.EACCES)
+	there.Why, there.Else = "root.path, where hooks look for it", []program.Step{over}
+	b.add(there)
 }
 
 // sharedWithHost reports whether mounts may reach the host at all: those of a
@@ -133,6 +152,9 @@ func (b *builder) mounts() error {
 			// The specification asks for absolute ones; runc takes the others
 			// from the root, and engines rely on that.
 			m.Destination = "/" + m.Destination
+		}
+		if inside, ok := b.below(m.Destination); ok {
+			m.Destination = inside // named as the host sees it
 		}
 		if err := b.checkProc(i, m, o); err != nil && !b.in.Unchecked {
 			return err
@@ -317,6 +339,10 @@ func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 	if err := b.checkIDMap(i, m, o); err != nil {
 		return err
 	}
+	if src.Inside {
+		b.bindInside(i, m, o)
+		return nil
+	}
 	fd := mntFD
 	if b.opensInRuntime(o) {
 		fd = treeSlot(i)
@@ -339,12 +365,11 @@ func (b *builder) bind(i int, m *specs.Mount, o mountopt.Options) error {
 func treeSlot(i int) program.Slot { return program.Slot("tree" + strconv.Itoa(i)) }
 
 // bindAttributes sets what the options ask for on a tree that is not attached
-// yet: what they name, as they name it; the rest is as the source has it. In
-// a user namespace the kernel holds on to what its maker had set.
+// yet. In a user namespace the kernel holds on to what its maker had set.
 func (b *builder) bindAttributes(fd program.Slot, o mountopt.Options, dest string) []program.Step {
 	var steps []program.Step
-	if o.Set != 0 || o.Clear != 0 {
-		steps = append(steps, step.Say(step.SetAttr(fd, o.Set, o.Clear, 0, false), "set the options of the mount at "+dest))
+	if set, clear := o.OfBind(b.userNS || b.f.Rootless || b.f.Nested); set != 0 || clear != 0 {
+		steps = append(steps, step.Say(step.SetAttr(fd, set, clear, 0, false), "set the options of the mount at "+dest))
 	}
 	if o.RecSet != 0 || o.RecClear != 0 {
 		steps = append(steps, step.Say(step.SetAttr(fd, o.RecSet, o.RecClear, 0, true), "set the recursive options of the mount at "+dest))
@@ -362,7 +387,6 @@ func (b *builder) opensInRuntime(o mountopt.Options) bool {
 // openTrees are the steps of the runtime that open sources for the child.
 func (b *builder) openTrees() []program.Step {
 	var steps []program.Step
-	made := map[string]program.Slot{}
 	for _, i := range b.binds {
 		m := &b.cfg.Mounts[i]
 		o, _ := mountopt.Parse(i, m) // it went well before
@@ -373,7 +397,7 @@ func (b *builder) openTrees() []program.Step {
 		if !b.sharedWithHost() {
 			steps = append(steps, step.Why(step.SetAttr(fd, 0, 0, unix.MS_SLAVE, true), "what is mounted in the container does not reach the host"))
 		}
-		steps = append(steps, b.mapTree(i, m, o, fd, made)...)
+		steps = append(steps, b.mapTree(i, m, o, fd)...)
 		if b.staged() {
 			steps = append(steps, b.bindAttributes(fd, o, m.Destination)...)
 		}
@@ -386,13 +410,17 @@ func (b *builder) openTrees() []program.Step {
 // nobody can swap one for a link to elsewhere (CVE-2021-30465, CVE-2024-45310).
 // found are steps for a place that was there.
 func (b *builder) place(dest string, dir bool, resolve uint64, label string, found ...program.Step) {
+	b.add(placing(dest, dir, resolve, label, found...))
+}
+
+func placing(dest string, dir bool, resolve uint64, label string, found ...program.Step) program.Step {
 	open := step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD)
 	open.Why = label
 	open.Say = "find " + dest + " in the root"
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
 	open.Then = found
 	open.Else = makePath(dest, dir, resolve)
-	b.add(open)
+	return open
 }
 
 // makePath makes a directory, or a file in its directory, and yields it in

@@ -52,6 +52,9 @@ type Input struct {
 type Source struct {
 	Dir  bool // a directory
 	Proc bool // on procfs
+	// Inside tells that it lies in the container's root, where what it is is
+	// known only when the mounts before it are made.
+	Inside bool
 }
 
 // Facts are what a program depends on and the configuration does not say.
@@ -67,6 +70,9 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// RootMount is the mount of the host that the root lies on; it is looked
+	// for where it matters only.
+	RootMount string
 	// SharedStreams tells which of the standard streams are not the process's
 	// alone, but devices of the machine.
 	SharedStreams [3]bool
@@ -150,6 +156,8 @@ type builder struct {
 
 	listener []program.Step // of the runtime, for a seccomp filter that asks somebody
 	netLate  bool           // the network namespace is made after the child was released
+
+	mapped map[string]program.Slot // user namespaces that have a mapping, by it
 
 	copies     []program.Step // of the runtime, for tmpfs mounts that begin as copies
 	copiesLate bool           // the child has been released before it makes mounts

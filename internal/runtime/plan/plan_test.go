@@ -63,7 +63,7 @@ func facts(t *testing.T, c *specs.Spec, l cgroup.Layout) plan.Facts {
 		OwnNamespaces: map[string]bool{"/proc/self/ns/net": true},
 		Layout:        l, Cgroup: p, Caps: capability.Known.Without(unix.CAP_SYS_RESOURCE), LastCap: 40, Arch: "amd64",
 		Limits: map[int]unix.Rlimit{unix.RLIMIT_NOFILE: {Cur: 1024, Max: 512}}, Home: "/root",
-		Sources: map[string]plan.Source{"/srv/data": {Dir: true}, "/etc/hosts": {}, "/proc": {Dir: true, Proc: true}},
+		Sources: map[string]plan.Source{"/srv/data": {Dir: true}, "/etc/hosts": {}, "/b/rootfs/run": {Inside: true}, "/proc": {Dir: true, Proc: true}},
 	}
 }
 
@@ -118,7 +118,8 @@ func TestPrograms(t *testing.T) {
 			c.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/net/tun", Type: "c", Major: 10, Minor: 200}}
 			c.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/hook", Args: []string{"hook", "up"}, Timeout: &timeout}}}
 			c.Mounts = append(c.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/etc/hosts", Options: []string{"bind", "ro", "nosuid", "noatime"}},
-				specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "tmpcopyup", "mode=755"}})
+				specs.Mount{Destination: "/run", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "nodev", "tmpcopyup", "mode=755"}},
+				specs.Mount{Destination: "/b/rootfs/var/run", Type: "bind", Source: "/b/rootfs/run", Options: []string{"rbind"}})
 		}},
 	}
 	starts["fields"] = struct {

@@ -80,7 +80,7 @@ func (b *builder) collect() []program.Step {
 	}
 	steps := []program.Step{take(rootFD, "root.path, as it came into the user namespace")}
 	for i := range b.cfg.Mounts {
-		if o, err := mountopt.Parse(i, &b.cfg.Mounts[i]); err == nil && o.Bind {
+		if o, err := mountopt.Parse(i, &b.cfg.Mounts[i]); err == nil && o.Bind && !b.f.Sources[b.cfg.Mounts[i].Source].Inside {
 			steps = append(steps, take(treeSlot(i), "mounts["+strconv.Itoa(i)+"], as it came into the user namespace"))
 		}
 	}

@@ -21,6 +21,9 @@ type Options struct {
 	PropagationRec   bool
 	IDMap, IDMapRec  bool
 	CopyUp, Readonly bool
+	// Named tells that an attribute of the mount itself is named at all, and
+	// NamedAtime that one is of those that say how access times are kept.
+	Named, NamedAtime bool
 	// Classic asks for what only mount(2) can be told.
 	Classic bool
 	Data    []string // what the file system itself is told
@@ -65,6 +68,35 @@ func (o *Options) Flags() (flags uint64, data string) {
 		}
 	}
 	return flags, strings.Join(rest, ",")
+}
+
+// OfBind returns what is to be set and cleared on a bind mount. Without any
+// attribute it is as its source. With one it has what is named and nothing
+// else, but for the access times, which need naming themselves: so mount(8) has
+// it, and so has runc. Where locked is set, the source's attributes may be
+// locked, and only what cannot be is cleared unnamed.
+func (o *Options) OfBind(locked bool) (set, clear uint64) {
+	const (
+		lockable = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+		atime    = unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME
+	)
+	if !o.Named {
+		return 0, 0
+	}
+	set, clear = o.Set, o.Clear&^atime|unix.MOUNT_ATTR_NOSYMFOLLOW
+	if !locked {
+		clear |= lockable
+	}
+	if clear &^= set; o.NamedAtime {
+		clear |= unix.MOUNT_ATTR__ATIME | unix.MOUNT_ATTR_NODIRATIME&^set
+	}
+	return set, clear
+}
+
+// namesAtime reports whether a word says how access times are kept. Those that
+// only take something back do not: the source's way stays.
+func namesAtime(word string) bool {
+	return slices.Contains([]string{"noatime", "relatime", "strictatime", "nodiratime"}, word)
 }
 
 // change is the effect of one word.
@@ -140,6 +172,7 @@ func Parse(i int, m *specs.Mount) (Options, error) {
 	for _, word := range m.Options {
 		if c, ok := attribute(word); ok {
 			apply(&o.Set, &o.Clear, c)
+			o.Named, o.NamedAtime = true, o.NamedAtime || namesAtime(word)
 			continue
 		}
 		if c, ok := attribute(strings.TrimPrefix(word, "r")); ok && strings.HasPrefix(word, "r") {
