@@ -62,6 +62,10 @@ type PushOptions struct {
 	Ref      string            // name:tag, or a name for all its tags
 	Platform *ocispec.Platform // one of a multi-platform image; nil is all of it
 	Auth     string            // base64url of a registry.AuthConfig; empty is anonymous
+
+	// Compression packs layers with gzip or zstd; empty: they go as they are.
+	// Only Lade's engine knows it.
+	Compression string
 }
 
 // PushImage sends an image to its registry and calls progress for each message
@@ -81,6 +85,9 @@ func (c *Client) PushImage(ctx context.Context, o PushOptions, progress func(jso
 			return fmt.Errorf("push %s: %w", o.Ref, err)
 		}
 		q.Set("platform", string(p))
+	}
+	if o.Compression != "" {
+		q.Set("compression", o.Compression)
 	}
 	// Without the header older engines of Docker refuse.
 	r := call{method: http.MethodPost, path: path("images", name, "push"), query: q, header: http.Header{registry.AuthHeader: {o.Auth}}}

@@ -1,10 +1,10 @@
 package transfer
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -14,7 +14,7 @@ import (
 )
 
 // Add makes an image of a configuration and layers, which are plain tars, and
-// gives it names. The same input makes the same image: nothing is added that
+// gives it names. Layers are packed as registries want them. The same input makes the same image: nothing is added that
 // would tell when or where. The configuration's RootFS is filled in.
 func (t *Transfer) Add(ctx context.Context, config ocispec.Image, layers [][]byte, names ...reference.Reference) (Result, error) {
 	l := &load{t: t, rep: newReporter(nil), lease: t.Images.Lease(), files: map[string]entry{}}
@@ -32,21 +32,23 @@ func (l *load) addImage(ctx context.Context, config ocispec.Image, layers [][]by
 	d := dockerImage{Config: configName}
 	config.RootFS = ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}
 	for i, tar := range layers {
-		name := fmt.Sprintf("layer%d", i)
-		e, err := l.blob(name, bytes.NewReader(tar), int64(len(tar)))
+		diffID, desc, err := l.pack(func(w io.Writer) (bool, error) {
+			_, err := w.Write(tar)
+			return true, err
+		})
 		if err != nil {
 			return Result{}, err
 		}
-		e.packed = image.Plain
-		l.files[name] = e
+		name := fmt.Sprintf("layer%d", i)
+		l.files[name] = entry{digest: desc.Digest, size: desc.Size, packed: image.Gzip}
 		d.Layers = append(d.Layers, name)
-		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, e.digest)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
 	}
 	raw, err := json.Marshal(config)
 	if err != nil {
 		return Result{}, err
 	}
-	e, err := l.blob(configName, bytes.NewReader(raw), int64(len(raw)))
+	e, err := l.bytes(configName, raw)
 	if err != nil {
 		return Result{}, err
 	}

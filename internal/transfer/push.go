@@ -3,6 +3,7 @@ package transfer
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -32,6 +33,9 @@ type PushOptions struct {
 	// Platform, where set, is the one to push of an index, without the index.
 	Platform    *ocispec.Platform
 	Credentials auth.Credentials
+	// Compression is how layers are to be packed in the registry; empty: as they
+	// are. Others change the digests there.
+	Compression image.Compression
 }
 
 // Pushed is what a registry now has under the tag. Its fields are Docker's
@@ -43,13 +47,17 @@ type Pushed struct {
 }
 
 // Push brings an image to its registry, byte for byte as it is in the store, so
-// that all digests stay. What the registry has is not sent again; what it has
+// that all digests stay, unless another compression is asked for. What the registry has is not sent again; what it has
 // in another repository is mounted from there. The tag comes last: whoever
 // pulls it meanwhile gets the old image or the new one, whole.
 func (t *Transfer) Push(ctx context.Context, o PushOptions, progress func(Progress)) (Pushed, error) {
 	p := &push{t: t, o: o, rep: newReporter(progress), lease: t.Images.Lease()}
-	defer p.lease.Release()
 	res, err := p.run(ctx)
+	if o.Compression == image.Plain {
+		p.lease.Release()
+	} else {
+		err = errors.Join(err, p.lease.Discard()) // what was packed anew is the registry's only
+	}
 	if err != nil {
 		return Pushed{}, fmt.Errorf("push %s: %w", o.Ref.Familiar(), err)
 	}
@@ -92,6 +100,15 @@ func (p *push) run(ctx context.Context) (Pushed, error) {
 	top, instead, err := p.choose(ctx)
 	if err != nil {
 		return Pushed{}, err
+	}
+	if p.o.Compression != image.Plain {
+		if err := p.repack(ctx); err != nil {
+			return Pushed{}, err
+		}
+		was := top.desc.Digest
+		if top = p.manifests[len(p.manifests)-1]; top.desc.Digest != was {
+			p.rep.send(Progress{Action: fmt.Sprintf("Layers are packed anew with %s: the digest in the registry is %s, not %s", p.o.Compression, top.desc.Digest, was)})
+		}
 	}
 	if err := p.sendBlobs(ctx); err != nil {
 		return Pushed{}, err

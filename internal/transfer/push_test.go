@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -187,5 +188,79 @@ func TestPushDamaged(t *testing.T) {
 	g := newFixture(t, Limits{})
 	if _, _, err := g.pull(addr + "/x:tag"); !errdefs.Is(err, errdefs.NotFound) {
 		t.Errorf("the tag is there: %v", err)
+	}
+}
+
+// TestPushRepacks packs the layers of an index in Docker's format anew. Other
+// tools find the same image ids and files under it; the store is as before.
+func TestPushRepacks(t *testing.T) {
+	reg := newRegistry(t)
+	base := tarOf(t, map[string]string{"etc/base": noise(200000, 1)})
+	var ix ocispec.Index
+	ix.SchemaVersion, ix.MediaType = 2, image.DockerList
+	for _, arch := range []string{"amd64", "arm64"} {
+		d := reg.image("t-"+arch, arch, image.Gzip, base, tarOf(t, map[string]string{"etc/own": arch}))
+		d.Platform = &ocispec.Platform{OS: "linux", Architecture: arch}
+		ix.Manifests = append(ix.Manifests, d)
+	}
+	ix.Annotations = map[string]string{"kept": "yes"}
+	reg.manifest("both", ix.MediaType, ix)
+	f, dir := real(t)
+	for _, arch := range []string{"arm64", "amd64"} {
+		ref, err := reference.Parse(reg.url + "/x:both")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := platform.Of("linux", arch)
+		if _, err := f.Pull(t.Context(), PullOptions{Ref: ref, Platform: &p}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, err := f.Content.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := dockerRegistry(t)
+	ref, err := reference.Parse(addr + "/zstd:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := f.Images.Resolve(reg.url + "/x:both")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := PushOptions{Ref: ref, Entry: e, Compression: image.Zstd}
+	for _, r := range e.Refs {
+		o.Manifest, o.Target = r.Manifest, r.Target
+	}
+	var digests []string
+	for range 2 {
+		res, err := f.Push(t.Context(), o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if digests = append(digests, string(res.Digest)); res.Digest == o.Target || digests[0] != string(res.Digest) {
+			t.Errorf("pushed %s, then %s; it was %s", digests[0], res.Digest, o.Target)
+		}
+	}
+	if after, err := f.Content.List(); err != nil || len(after) != len(before) {
+		t.Errorf("%d blobs in the store, %d before: %v", len(after), len(before), err)
+	}
+	out := t.TempDir()
+	tool(t, "skopeo", "copy", "--all", "--insecure-policy", "--src-tls-verify=false", "docker://"+addr+"/zstd:1", "oci:"+out+"/o:x")
+	for _, arch := range []string{"amd64", "arm64"} {
+		// Debian's umoci knows no zstd: zstd itself and tar read the layers.
+		tool(t, "skopeo", "copy", "--insecure-policy", "--src-tls-verify=false", "--override-arch", arch, "docker://"+addr+"/zstd:1", "oci:"+out+"/"+arch+":x")
+		sh := exec.CommandContext(t.Context(), "sh", "-c", `for b in `+out+"/"+arch+`/blobs/sha256/*; do zstd -dcq "$b" 2>/dev/null | tar -xO etc/own 2>/dev/null; done`)
+		if got, _ := sh.Output(); string(got) != arch {
+			t.Errorf("%s: etc/own is %q", arch, got)
+		}
+	}
+	// Bytes that do not unpack to what the configuration says get no good digest.
+	damaged := e.Record.Layers[0].Blob
+	path := filepath.Join(dir, "content", "blobs", "sha256", damaged.Encoded())
+	writeFile(t, path, pack(t, image.Gzip, tarOf(t, map[string]string{"etc/base": "other"})))
+	if _, err := f.Push(t.Context(), o, nil); !errdefs.Is(err, errdefs.DataLoss) {
+		t.Errorf("a damaged layer was packed: %v", err)
 	}
 }

@@ -43,6 +43,9 @@ type PushOptions struct {
 	Tag      string               // empty: all tags of the repository
 	Platform *ocispec.Platform    // nil: whatever the name leads to
 	Auth     *registry.AuthConfig // nil: nobody's
+	// Compression is gzip or zstd for layers that are to be packed so; empty: as
+	// they are.
+	Compression string
 }
 
 // Push brings images to the registry that their name says. The error is of
@@ -62,6 +65,10 @@ func (s *Service) Push(ctx context.Context, o PushOptions, progress func(transfe
 			return err
 		}
 	}
+	compression, err := transfer.ParseCompression(o.Compression)
+	if err != nil {
+		return err
+	}
 	cred, err := auth.FromDocker(o.Auth, ref.Domain)
 	if err != nil {
 		return err
@@ -71,7 +78,7 @@ func (s *Service) Push(ctx context.Context, o PushOptions, progress func(transfe
 		return err
 	}
 	for _, f := range found {
-		f.Platform, f.Credentials = o.Platform, cred
+		f.Platform, f.Credentials, f.Compression = o.Platform, cred, compression
 		if _, err := s.c.Transfer.Push(ctx, f, progress); err != nil {
 			return err
 		}

@@ -191,7 +191,7 @@ func (h *Handler) pushImage(c *call) error {
 	if err != nil {
 		return err
 	}
-	o := registry.PushOptions{Name: c.name, Tag: c.query.Get("tag"), Platform: p, Auth: c.credentials()}
+	o := registry.PushOptions{Name: c.name, Tag: c.query.Get("tag"), Platform: p, Auth: c.credentials(), Compression: c.query.Get("compression")}
 	return h.report(c, func(progress func(transfer.Progress)) error {
 		return h.s.Registries.Push(c.Context(), o, progress)
 	})

@@ -63,11 +63,11 @@ func sweepTemp(root *os.Root, dir string) error {
 func removeDead(root *os.Root, name string) error {
 	info, err := root.Lstat(name)
 	if err != nil || !info.Mode().IsRegular() {
-		return nil //nolint:nilerr // gone meanwhile, or nothing of a copy
+		return nil // gone meanwhile, or nothing of a copy
 	}
 	f, err := root.OpenFile(name, os.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil //nolint:nilerr // gone meanwhile
+		return nil // gone meanwhile
 	}
 	defer f.Close()
 	if !lock(f) || !has(root, name, f) {

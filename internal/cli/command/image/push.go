@@ -1,10 +1,12 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/moby/moby/api/types/auxprogress"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -18,6 +20,8 @@ import (
 type pushOptions struct {
 	all, quiet bool
 	platform   string
+
+	compression string
 }
 
 // NewPush returns the command push.
@@ -34,6 +38,7 @@ func NewPush(env *command.Env) *cobra.Command {
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "Suppress verbose output")
 	cmd.Flags().StringVar(&o.platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry (os[/arch[/variant]])")
 	trust(cmd)
+	cmd.Flags().StringVar(&o.compression, "compression", "", "Pack layers with gzip or zstd, which changes the digest (default $LADE_PUSH_COMPRESSION, or else as they are)")
 	return cmd
 }
 
@@ -60,7 +65,7 @@ func (o *pushOptions) run(ctx context.Context, env *command.Env, ref string) err
 	}
 	out := progress(env.Out, o.quiet)
 	var notes []string
-	err = c.PushImage(ctx, client.PushOptions{Ref: ref, Platform: p, Auth: env.Auth(ctx, ref)}, func(m jsonstream.Message) {
+	err = c.PushImage(ctx, client.PushOptions{Ref: ref, Platform: p, Auth: env.Auth(ctx, ref), Compression: cmp.Or(o.compression, os.Getenv("LADE_PUSH_COMPRESSION"))}, func(m jsonstream.Message) {
 		if m.Aux != nil {
 			notes = append(notes, note(*m.Aux)...)
 			return
