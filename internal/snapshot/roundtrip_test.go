@@ -64,10 +64,10 @@ func needUmoci(t *testing.T) {
 	}
 }
 
-func run(t *testing.T, name string, args ...string) {
+func umoci(t *testing.T, args ...string) {
 	t.Helper()
-	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	if out, err := exec.CommandContext(t.Context(), "umoci", args...).CombinedOutput(); err != nil {
+		t.Fatalf("umoci %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 
@@ -75,7 +75,7 @@ func roundTrip(t *testing.T, l layout) {
 	t.Helper()
 	began := time.Now()
 	unpacked := filepath.Join(t.TempDir(), "root")
-	run(t, "umoci", "raw", "unpack", "--image", l.dir+":"+l.tag, unpacked)
+	umoci(t, "raw", "unpack", "--image", l.dir+":"+l.tag, unpacked)
 	want := allOf(t, unpacked)
 	each(t, func(t *testing.T, s *Store) {
 		t.Helper()
@@ -275,15 +275,15 @@ func debianLayout(t *testing.T, dir string) layout {
 func corpusLayout(t *testing.T) layout {
 	t.Helper()
 	l := layout{dir: filepath.Join(t.TempDir(), "oci"), tag: "corpus"}
-	run(t, "umoci", "init", "--layout", l.dir)
-	run(t, "umoci", "new", "--image", l.dir+":"+l.tag)
+	umoci(t, "init", "--layout", l.dir)
+	umoci(t, "new", "--image", l.dir+":"+l.tag)
 	for i, make := range []func(*odd){lowest, middle, highest} {
 		o := newOdd(t)
 		make(o)
 		must(t, o.tar.Close())
 		file := filepath.Join(t.TempDir(), fmt.Sprint(i))
 		must(t, os.WriteFile(file, o.b.Bytes(), 0o600))
-		run(t, "umoci", "raw", "add-layer", "--image", l.dir+":"+l.tag, file)
+		umoci(t, "raw", "add-layer", "--image", l.dir+":"+l.tag, file)
 		l.tars, l.ids = append(l.tars, file), append(l.ids, digest.FromBytes(o.b.Bytes()))
 	}
 	return l
@@ -297,6 +297,7 @@ type odd struct {
 }
 
 func newOdd(t *testing.T) *odd {
+	t.Helper()
 	o := &odd{t: t}
 	o.tar = tar.NewWriter(&o.b)
 	return o

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,14 +70,90 @@ func pullForever(dir, registry string) {
 		if _, err := t.Images.Sweep(time.Now()); err != nil {
 			panic(err)
 		}
+		more := ref
+		more.Tag = fmt.Sprint("tagged", i%3)
+		if err := t.Images.Tag(res.ID, more); err != nil {
+			panic(err)
+		}
+		fmt.Fprintln(os.Stdout, "pulled", more)
+		loadAndRemove(t, i)
 		if i%2 == 1 {
 			fmt.Fprintln(os.Stdout, "removing", ref)
+			fmt.Fprintln(os.Stdout, "removing", more)
 			if _, err := t.Images.Delete(res.ID, imagestore.DeleteOptions{Named: true}); err != nil {
 				panic(err)
 			}
 			fmt.Fprintln(os.Stdout, "removed", ref)
 		}
 	}
+}
+
+// loadAndRemove loads the archive, and removes what it brought every other time.
+func loadAndRemove(t *Transfer, i int) {
+	f, err := os.Open(os.Getenv("LADE_TEST_ARCHIVE"))
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	all, err := t.Load(context.Background(), f, nil)
+	if err != nil {
+		panic(err)
+	}
+	for _, name := range all[0].Names {
+		fmt.Fprintln(os.Stdout, "pulled", name)
+	}
+	if i%2 == 1 {
+		return
+	}
+	for _, name := range all[0].Names {
+		fmt.Fprintln(os.Stdout, "removing", name)
+	}
+	if _, err := t.Images.Delete(all[0].ID, imagestore.DeleteOptions{Named: true}); err != nil {
+		panic(err)
+	}
+}
+
+// archiveOf writes an archive with an image, as the puller loads it.
+func archiveOf(t *testing.T, registry string) string {
+	t.Helper()
+	tr, _, closeDB, err := storeIn(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closeDB() }()
+	ref, err := reference.Parse(registry + "/x:archived")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tr.Pull(t.Context(), PullOptions{Ref: ref}, nil); err != nil {
+		t.Fatal(err)
+	}
+	entry, err := tr.Images.Resolve(ref.Familiar())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "archive"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tr.Save(t.Context(), f, []Saved{{Entry: entry, Names: []reference.Reference{ref}}}), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// kills is how many processes TestKilledPull kills.
+func kills(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("LADE_TEST_KILLS")
+	if text == "" {
+		return 25
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("LADE_TEST_KILLS=%s is no number of kills", text)
+	}
+	return n
 }
 
 // commitTo makes an image of the one that has the name, with one layer more.
@@ -107,8 +184,8 @@ func commitTo(t *Transfer, name reference.Reference, n int) reference.Reference 
 	return name
 }
 
-// TestKilledPull kills the engine's part at random moments of pulls, commits,
-// garbage collections and removals. Afterwards every image that was pulled is there and
+// TestKilledPull kills the engine's part at random moments of pulls, loads, tags,
+// commits, garbage collections and removals: LADE_TEST_KILLS times. Afterwards every image that was pulled is there and
 // whole, and a sweep leaves no byte without an owner.
 func TestKilledPull(t *testing.T) {
 	reg := newRegistry(t)
@@ -116,11 +193,13 @@ func TestKilledPull(t *testing.T) {
 	for i := range 3 {
 		reg.image(fmt.Sprint("t", i), "amd64", "gzip", base, tarOf(t, map[string]string{"top": noise(100000, uint64(2+i))}))
 	}
+	reg.image("archived", "amd64", "gzip", base, tarOf(t, map[string]string{"only here": noise(150000, 9)}))
+	archive := archiveOf(t, reg.url)
 	dir := t.TempDir()
 	state := map[string]string{} // by name: the last word of the puller
-	for round := range 25 {
+	for round := range kills(t) {
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
-		cmd.Env = append(os.Environ(), "LADE_TEST_PULLER="+dir, "LADE_TEST_REGISTRY="+reg.url)
+		cmd.Env = append(os.Environ(), "LADE_TEST_PULLER="+dir, "LADE_TEST_REGISTRY="+reg.url, "LADE_TEST_ARCHIVE="+archive)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err != nil {
