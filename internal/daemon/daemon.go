@@ -133,7 +133,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		Config: launch.Config{
 			Paths:     launch.Paths{DataDir: o.DataRoot, StateDir: o.StateDir},
 			Snapshots: layers, Shims: shims{g.programs.shim}, Roots: rootsOf(shared), Look: lookInto(shared, filepath.Join(o.StateDir, "view")),
-			Runtimes: g.programs.runtimes, Init: g.programs.init, Host: g.host, Log: log,
+			CDI: o.devices(), Runtimes: g.programs.runtimes, Init: g.programs.init, Host: g.host, Log: log,
 		},
 		Volumes: containerVolumes{volumes}, Durable: g.durable, Boot: g.boot, Images: images, Events: happens,
 	}
@@ -195,6 +195,7 @@ func newSystem(o Options, host hostfacts.Host, p programs, images *images, conta
 		},
 		Images: images.count,
 	}
+	cfg.CDIDirs, cfg.Devices = describedDevices(o.devices())
 	for _, r := range p.runtimes {
 		cfg.Runtimes[r.Name] = r.Program
 	}

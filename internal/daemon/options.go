@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lade/api"
+	"lade/internal/cdi"
 	"lade/internal/errdefs"
 	"lade/internal/network/ipam"
 	"lade/internal/registry/config"
@@ -85,6 +86,15 @@ func (o Options) registries() (config.Paths, config.Certs) {
 		certs = append(config.Certs{"/etc/docker/certs.d"}, certs...)
 	}
 	return config.Paths{Containers: shared, Own: o.ConfigDir}, certs
+}
+
+// devices returns where devices are described that containers can have by name.
+func (o Options) devices() *cdi.Registry {
+	shared := filepath.Join(filepath.Dir(o.ConfigDir), "cdi")
+	if filepath.Dir(o.ConfigDir) == "/etc" {
+		return cdi.New(shared, "/var/run/cdi")
+	}
+	return cdi.New(shared)
 }
 
 // complete fills in the places and makes them absolute.

@@ -128,7 +128,7 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 	if err := launch.CheckSources(mounts); err != nil {
 		return record.Definition{}, nil, err
 	}
-	if err := ocispec.Check(h); err != nil {
+	if err := errors.Join(ocispec.Check(h), s.launcher.CheckDevices(h)); err != nil {
 		return record.Definition{}, nil, err
 	}
 	d := record.Definition{

@@ -33,8 +33,12 @@ type Config struct {
 	Layers, LayersWhy string
 	CgroupVersion     string
 	UserNamespaces    bool
-	Containers        func(context.Context) (Counts, error)
-	Images            func(context.Context) (int, error)
+	// CDIDirs are where devices are described, and Devices those that are; both
+	// with what is wrong there.
+	CDIDirs    []string
+	Devices    func() ([]api.DeviceInfo, []error)
+	Containers func(context.Context) (Counts, error)
+	Images     func(context.Context) (int, error)
 }
 
 // Service answers questions about the engine and its host.
@@ -86,8 +90,14 @@ func (s *Service) Info(ctx context.Context) (api.Info, error) {
 		IndexServerAddress: "https://index.docker.io/v1/", NCPU: runtime.NumCPU(), MemTotal: memTotal(), DockerRootDir: s.cfg.DataDir,
 		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Runtimes: map[string]api.RuntimeWithStatus{}, DefaultRuntime: s.cfg.Default, LiveRestoreEnabled: true,
-		InitBinary: s.cfg.Init, SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"}, CDISpecDirs: []string{}, Labels: []string{}, Warnings: []string{},
+		InitBinary: s.cfg.Init, SecurityOptions: []string{"name=seccomp,profile=builtin", "name=cgroupns"}, CDISpecDirs: s.cfg.CDIDirs, Labels: []string{}, Warnings: []string{},
 		Isolation: container.IsolationEmpty,
+	}
+	var wrong []error
+	if info.DiscoveredDevices, wrong = s.cfg.Devices(); len(wrong) > 0 {
+		for _, err := range wrong {
+			info.Warnings = append(info.Warnings, "WARNING: CDI: "+err.Error())
+		}
 	}
 	info.Plugins.Network = []string{"bridge", "host", "none"}
 	info.Plugins.Volume, info.Plugins.Log = []string{}, []string{"journald", "json-file", "local", "none", "syslog"}

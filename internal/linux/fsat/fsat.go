@@ -92,6 +92,13 @@ func (d *Dir) Mknod(name string, mode, device uint32) error {
 	return d.do("mknod", name, func() error { return unix.Mknodat(d.fd, name, mode, int(device)) })
 }
 
+// HasDevices reports whether device nodes in d can be opened: not on a file
+// system that is mounted without (nodev).
+func (d *Dir) HasDevices() bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(d.fd, &st) == nil && st.Flags&unix.ST_NODEV == 0
+}
+
 // Symlink makes a symbolic link to target.
 func (d *Dir) Symlink(target, name string) error {
 	return d.do("symlink", name, func() error { return unix.Symlinkat(target, d.fd, name) })

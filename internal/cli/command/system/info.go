@@ -14,6 +14,19 @@ import (
 	"lade/internal/version"
 )
 
+// writeDevices writes which devices containers can have by names.
+func writeDevices(b *strings.Builder, i system.Info) {
+	if len(i.CDISpecDirs) > 0 {
+		fmt.Fprintf(b, " CDI spec directories:\n  %s\n", strings.Join(i.CDISpecDirs, "\n  "))
+	}
+	if len(i.DiscoveredDevices) > 0 {
+		b.WriteString(" Discovered Devices:\n")
+		for _, d := range i.DiscoveredDevices {
+			fmt.Fprintf(b, "  %s: %s\n", d.Source, d.ID)
+		}
+	}
+}
+
 // writeInfo writes what the engine says of itself, in Docker's words. Lines
 // that it says nothing for are left out.
 func writeInfo(w io.Writer, i system.Info) error {
@@ -50,6 +63,7 @@ func writeInfo(w io.Writer, i system.Info) error {
 			}
 		}
 	}
+	writeDevices(&b, i)
 	line("Kernel Version", i.KernelVersion)
 	line("Operating System", i.OperatingSystem)
 	line("OSType", i.OSType)

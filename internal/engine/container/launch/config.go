@@ -44,10 +44,43 @@ func (l *Launcher) ociConfig(def record.Definition, who account.Identity) (*spec
 		return nil, err
 	}
 	config, err := ocispec.Build(in)
-	if err == nil && l.Foreign(def.Host.Runtime) {
+	if err != nil {
+		return nil, err
+	}
+	if l.Foreign(def.Host.Runtime) {
 		config.Version = foreignVersion
 	}
-	return config, err
+	if err := l.addDevices(config, def.Host); err != nil {
+		return nil, err
+	}
+	return config, l.ownNodes(config, def)
+}
+
+// addDevices gives a container the devices that its request names, as they are
+// described now.
+func (l *Launcher) addDevices(config *specs.Spec, h *api.HostConfig) error {
+	if len(h.DeviceRequests) == 0 {
+		return nil
+	}
+	known := l.cfg.CDI.Load()
+	names, err := known.Requested(h.DeviceRequests)
+	if err != nil {
+		return err
+	}
+	return known.Apply(config, names)
+}
+
+// CheckDevices refuses a request for devices that nobody has described.
+func (l *Launcher) CheckDevices(h *api.HostConfig) error {
+	if len(h.DeviceRequests) == 0 {
+		return nil
+	}
+	known := l.cfg.CDI.Load()
+	names, err := known.Requested(h.DeviceRequests)
+	if err != nil {
+		return err
+	}
+	return known.Check(names)
 }
 
 // joinedNamespaces returns the paths of the namespaces of other containers that

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"lade/internal/cdi"
 	"lade/internal/engine/container/hostfacts"
 	"lade/internal/engine/container/record"
 	"lade/internal/linux/fsat"
@@ -100,6 +101,7 @@ type Config struct {
 	// Look opens a root for the engine's own eyes, with mounts in it.
 	Look func(*mount.Root, []mount.ViewMount) (*mount.View, error)
 
+	CDI      *cdi.Registry  // nil: no devices are known by names
 	Runtimes []Runtime      // the default first
 	Init     string         // path of lade-init
 	Host     hostfacts.Host // facts of the machine

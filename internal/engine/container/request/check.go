@@ -239,7 +239,6 @@ func StorageSize(h *api.HostConfig) (int64, error) {
 func checkUnsupported(_ *api.Config, h *api.HostConfig) error {
 	for what, asked := range map[string]bool{
 		"--link":        len(h.Links) > 0,
-		"--gpus":        len(h.DeviceRequests) > 0,
 		"--cgroup-rule": h.Cgroup != "",
 	} {
 		if asked {
