@@ -46,8 +46,12 @@ func (s *Service) Attach(_ context.Context, j Join, pid int) (Place, error) {
 			return Place{}, errors.Join(err, s.release(p))
 		}
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.placeOf(p), nil
+		got, ports := s.placeOf(p), s.wantedOf(p).Ports
+		s.mu.Unlock()
+		if err := forget(ports); err != nil {
+			s.log.Warn("forget connections of before a port was published", "container", j.ID, "error", err)
+		}
+		return got, nil
 	}
 }
 
@@ -345,6 +349,9 @@ func (s *Service) connect(p *port, pid int) (gone bool, err error) {
 		}
 		p.pid = 0
 	}
+	if up == nil {
+		return false, errors.Join(errdefs.New(errdefs.Unavailable, "network %s is not up any more", p.net.def.Name), ns.Close())
+	}
 	if err := bridge.Connect(s.host.Links, up.rec.Network, up.index, rec.Port, ns); err != nil {
 		return false, errors.Join(err, ns.Close())
 	}
@@ -508,12 +515,16 @@ func (s *Service) reroute(p *place) error {
 	before := s.wantedOf(p).Ports
 	p.chooseGateways()
 	s.retarget(p)
-	err := errors.Join(s.edit(rules.Wanted{Ports: s.wantedOf(p).Ports}, rules.Wanted{Ports: before}), s.putPlace(p))
-	ports := slices.Clone(p.ports)
+	err := errors.Join(s.edit(rules.Wanted{Ports: s.wantedOf(p).Ports}, rules.Wanted{Ports: before}), s.putPlace(p), s.allowLoopback(p))
+	ports, links := slices.Clone(p.ports), linksOf(p.ports)
+	after := s.wantedOf(p).Ports
 	s.mu.Unlock()
+	if !slices.Equal(before, after) {
+		err = errors.Join(err, forget(before), forget(after))
+	}
 	routed := false
 	var ns *os.File
-	for _, o := range ports {
+	for i, o := range ports {
 		o.mu.Lock()
 		if o.pid != 0 && ns == nil {
 			var e error
@@ -522,8 +533,8 @@ func (s *Service) reroute(p *place) error {
 			}
 			err = errors.Join(err, e)
 		}
-		if len(o.rec.Gateways) > 0 && ns != nil {
-			err = errors.Join(err, bridge.Route(o.rec.Port, ns))
+		if len(links[i].Gateways) > 0 && ns != nil {
+			err = errors.Join(err, bridge.Route(links[i], ns))
 			routed = true
 		}
 		o.mu.Unlock()

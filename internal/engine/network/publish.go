@@ -14,9 +14,13 @@ import (
 	"lade/internal/engine/network/definition"
 	"lade/internal/engine/network/record"
 	"lade/internal/errdefs"
+	"lade/internal/linux/conntrack"
 	"lade/internal/linux/portlock"
 	"lade/internal/network/bridge"
+	"lade/internal/network/rules"
 )
+
+const udp = 17
 
 // protocols are those whose ports can be published, by name.
 func protocols(p api.IPProtocol) (number uint8, ok bool) {
@@ -24,7 +28,7 @@ func protocols(p api.IPProtocol) (number uint8, ok bool) {
 	case api.TCP:
 		return 6, true
 	case api.UDP:
-		return 17, true
+		return udp, true
 	case api.SCTP:
 		return 132, true
 	}
@@ -33,7 +37,7 @@ func protocols(p api.IPProtocol) (number uint8, ok bool) {
 
 func protocolName(number uint8) api.IPProtocol {
 	switch number {
-	case 17:
+	case udp:
 		return api.UDP
 	case 132:
 		return api.SCTP
@@ -115,6 +119,10 @@ func (s *Service) publishOne(p *place, pub record.Published, b api.PortBinding) 
 		addrs = []netip.Addr{in.net.def.HostBinding()}
 	case s.o.Publish.IsValid():
 		addrs = []netip.Addr{s.o.Publish}
+	}
+	if a := addrs[0]; a.Is6() && a.IsLoopback() {
+		err := errdefs.New(errdefs.NotImplemented, "cannot publish on [%s]: the kernel takes no packets from the host's IPv6 loopback to another link", a)
+		return errdefs.Hint(err, "publish on 127.0.0.1, or on an IPv6 address of the host's")
 	}
 	either := len(addrs) > 1
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return p.wayIn(a.Is6()) == nil })
@@ -250,4 +258,23 @@ func (p *place) unlock() error {
 	}
 	p.locks = nil
 	return errors.Join(errs...)
+}
+
+// forget has the kernel forget the connections that the first packet of which met
+// other rules: with UDP these go on for as long as somebody sends, to where the port
+// led before. Those of TCP end by themselves, or are meant to go on.
+func forget(ports []rules.Port) error {
+	if !slices.ContainsFunc(ports, func(p rules.Port) bool { return p.Protocol == udp }) {
+		return nil
+	}
+	_, err := conntrack.Forget(func(f conntrack.Flow) bool {
+		return f.Protocol == udp && slices.ContainsFunc(ports, func(p rules.Port) bool {
+			same := p.Host.Addr() == f.To.Addr() || p.Host.Addr().IsUnspecified() && p.Host.Addr().Is4() == f.To.Addr().Is4()
+			return p.Protocol == udp && same && p.Host.Port() == f.To.Port()
+		})
+	})
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP) {
+		return nil // a kernel that does not tell of connections
+	}
+	return err
 }

@@ -15,19 +15,28 @@ func (s *Service) release(p *place) error {
 	ports := slices.Clone(p.ports)
 	s.mu.Unlock()
 	retire(ports...)
+	led, err := s.vacate(p)
+	// Before the next one has the port. The container's addresses rest till then.
+	return errors.Join(err, forget(led))
+}
+
+// vacate takes a retired place out of the rules, and returns the ports that it had
+// published.
+func (s *Service) vacate(p *place) ([]rules.Port, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.places[p.rec.Container] != p {
-		return nil
+		return nil, nil
 	}
 	delete(s.places, p.rec.Container)
-	err := s.edit(rules.Wanted{}, s.wantedOf(p))
+	had := s.wantedOf(p)
+	err := s.edit(rules.Wanted{}, had)
 	err = errors.Join(err, p.unlock())
 	for _, port := range p.ports {
 		s.leave(port)
 	}
 	p.ports = nil
-	return err
+	return had.Ports, err
 }
 
 // retire waits for what makes the ports' links, and lets nobody make them again.
