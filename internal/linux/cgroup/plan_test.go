@@ -328,3 +328,41 @@ func BenchmarkPlan(b *testing.B) {
 		}
 	}
 }
+
+// FuzzPlan: whatever a cgroup path is, it names a group of its own inside the
+// hierarchies, or is refused.
+func FuzzPlan(f *testing.F) {
+	for _, s := range []string{"", "/", "a", "/a/b", "../..", "/../../etc", "a/../../b", "system.slice:lade:web", ".", "//", "a\x00b", "a\nb", strings.Repeat("a/", 100), "…", "/a/."} {
+		f.Add(s, "web")
+		f.Add("", s)
+	}
+	f.Fuzz(func(t *testing.T, path, id string) {
+		limit := int64(10)
+		for _, l := range []Layout{hybrid(), unified()} {
+			p, err := l.Plan(path, id, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}})
+			if err != nil {
+				continue
+			}
+			if len(p.Group.Dirs) == 0 {
+				t.Errorf("%q, %q: no group", path, id)
+			}
+			for _, d := range p.Group.Dirs {
+				if !below(l, d.Path) {
+					t.Errorf("%q, %q: the group is %q", path, id, d.Path)
+				}
+			}
+			for _, s := range p.Steps {
+				if filepath.Clean(s.Path) != s.Path || !strings.HasPrefix(s.Path, "/sys/fs/cgroup/") {
+					t.Errorf("%q, %q: a step is at %q", path, id, s.Path)
+				}
+			}
+		}
+	})
+}
+
+// below reports whether a path is inside a hierarchy, and not its top.
+func below(l Layout, path string) bool {
+	return slices.ContainsFunc(l.Hierarchies, func(h Hierarchy) bool {
+		return strings.HasPrefix(path, h.Mount+"/") && filepath.Clean(path) == path
+	})
+}

@@ -216,6 +216,19 @@ var intended = []struct {
 	{"mounts", `^(/null )?(/etc/secret|/proc/keys|/proc/timer_list|/proc/kcore) `, "what masks a file is the host's /dev/null (CVE-2025-31133)"},
 }
 
+// TestDifferencesAreWritten: people are told what is meant to differ.
+func TestDifferencesAreWritten(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/differences.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range intended {
+		if !strings.Contains(string(text), "| "+i.why+" |") {
+			t.Errorf("docs/differences.md does not say: %s", i.why)
+		}
+	}
+}
+
 // explained returns a section without what is meant to differ, as lines.
 func explained(section, text string) []string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
