@@ -46,7 +46,7 @@ func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o Opti
 				return errdefs.With(errdefs.Cancelled, context.Cause(ctx))
 			}
 			if err != nil {
-				return errdefs.With(errdefs.Invalid, fmt.Errorf("read the archive: %w", err))
+				return readError(err)
 			}
 			if err := u.entry(h, t); err != nil {
 				return classed(fmt.Errorf("unpack %s: %w", h.Name, err))
@@ -55,11 +55,22 @@ func Unpack(ctx context.Context, root *os.File, dest string, r io.Reader, o Opti
 	})
 }
 
+// readError says that the archive cannot be read: mostly because it is none.
+func readError(err error) error {
+	err = fmt.Errorf("read the archive: %w", err)
+	if errdefs.ClassOf(err) != errdefs.Internal {
+		return err // who brings it knows better
+	}
+	return errdefs.With(errdefs.Invalid, err)
+}
+
 // classed gives errors of the file system their class.
 func classed(err error) error {
 	switch {
 	case errdefs.ClassOf(err) != errdefs.Internal:
 		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errdefs.With(errdefs.Invalid, err) // the archive ends too early
 	case errors.Is(err, syscall.EROFS):
 		return errdefs.With(errdefs.Denied, err)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):

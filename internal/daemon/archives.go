@@ -22,5 +22,5 @@ func tree(c *container.Tree, err error) (*archive.Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &archive.Tree{ID: c.ID, Root: c.Root, IDs: c.IDs, ReadOnly: c.ReadOnly, User: c.User, Close: c.Close}, nil
+	return &archive.Tree{ID: c.ID, Root: c.Root, IDs: c.IDs, ReadOnly: c.ReadOnly, User: c.User, Wanted: c.Wanted, Close: c.Close}, nil
 }

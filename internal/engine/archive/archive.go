@@ -36,6 +36,9 @@ type Tree struct {
 	// User returns the ids of the user that the container runs as.
 	User  func() (uid, gid int, err error)
 	Close func()
+	// Wanted reports whether somebody waits for Close, as who wants to start the
+	// container; nil where nobody has to.
+	Wanted func() bool
 }
 
 // Containers finds the files of containers.
@@ -49,10 +52,13 @@ type Containers interface {
 }
 
 // Service copies files. Its methods may be called concurrently.
-type Service struct{ containers Containers }
+type Service struct {
+	containers Containers
+	patience   time.Duration
+}
 
 // New returns a service.
-func New(c Containers) *Service { return &Service{c} }
+func New(c Containers) *Service { return &Service{containers: c, patience: patience} }
 
 // Stat returns what is to know of a path in a container.
 func (s *Service) Stat(ctx context.Context, ref, p string) (api.PathStat, error) {
@@ -146,7 +152,7 @@ func (s *Service) Get(ctx context.Context, ref, p string) (api.PathStat, io.Read
 		t.Close()
 		return stat, nil, err
 	}
-	return stat, stream(ctx, t, f, archive.Base(p)), nil
+	return stat, s.stream(ctx, t, f, archive.Base(p)), nil
 }
 
 // Export returns an archive of a container's root, without what is mounted in
@@ -161,19 +167,21 @@ func (s *Service) Export(ctx context.Context, ref string) (io.ReadCloser, error)
 		t.Close()
 		return nil, err
 	}
-	return stream(ctx, t, f, "."), nil
+	return s.stream(ctx, t, f, "."), nil
 }
 
 // stream packs f in the background, and closes the tree when it is done or the
 // reader leaves.
-func stream(ctx context.Context, t *Tree, f *os.File, name string) io.ReadCloser {
+func (s *Service) stream(ctx context.Context, t *Tree, f *os.File, name string) io.ReadCloser {
 	r, w := io.Pipe()
+	p := s.watch(t, func(err error) { w.CloseWithError(err) })
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer t.Close()
-		err := archive.Pack(ctx, w, f, name, t.IDs)
+		defer p.end()
+		err := archive.Pack(ctx, &movingWriter{w, p}, f, name, t.IDs)
 		_ = f.Close()
 		w.CloseWithError(err)
 	}()
@@ -221,6 +229,8 @@ func (s *Service) Put(ctx context.Context, ref, p string, content io.Reader, o P
 		}
 		opts.Owner = &[2]int{uid, gid}
 	}
+	content, end := s.movingReader(t, content)
+	defer end()
 	plain, err := decompress(content)
 	if err != nil {
 		return err

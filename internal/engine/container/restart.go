@@ -42,7 +42,7 @@ func (s *Service) startLater(ctx context.Context, c *container) {
 			return // the next engine does it
 		}
 		select {
-		case c.op <- struct{}{}:
+		case c.op.held <- struct{}{}:
 			defer c.op.unlock()
 		case <-s.quit:
 			return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
@@ -98,7 +99,7 @@ type container struct {
 	created time.Time
 	// op is held by whoever changes what the container is: starts it, cleans
 	// up after it, removes it. It may be held for long; reading needs only mu.
-	op operation
+	op *operation
 
 	// rec is held while a change of the state is recorded, so that records are
 	// written in the order of changes. It is taken before mu.
@@ -139,20 +140,28 @@ func (c *container) current() *run {
 }
 
 // operation is a lock that a caller can stop waiting for.
-type operation chan struct{}
+type operation struct {
+	held    chan struct{}
+	waiting atomic.Int32
+}
 
-func newOperation() operation { return make(operation, 1) }
+func newOperation() *operation { return &operation{held: make(chan struct{}, 1)} }
 
-func (o operation) lock(ctx context.Context) error {
+func (o *operation) lock(ctx context.Context) error {
+	o.waiting.Add(1)
+	defer o.waiting.Add(-1)
 	select {
-	case o <- struct{}{}:
+	case o.held <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return errdefs.New(errdefs.Cancelled, "wait for another operation on this container: %w", context.Cause(ctx))
 	}
 }
 
-func (o operation) unlock() { <-o }
+func (o *operation) unlock() { <-o.held }
+
+// wanted reports whether somebody waits for the holder to unlock.
+func (o *operation) wanted() bool { return o.waiting.Load() > 0 }
 
 // known returns what is known of a container.
 func (s *Service) known(ref string) (record.Definition, record.State, error) {

@@ -22,8 +22,10 @@ type Tree struct {
 	Root     *os.File
 	IDs      archive.IDs
 	ReadOnly bool // the root itself, but nothing that is mounted in it
-	def      record.Definition
-	close    func()
+	// Wanted reports whether somebody waits for Close; nil where nobody has to.
+	Wanted func() bool
+	def    record.Definition
+	close  func()
 }
 
 // Close gives the files up. A container that does not run can be started then.
@@ -90,7 +92,9 @@ func (s *Service) tree(ctx context.Context, ref string, mounts bool) (*Tree, err
 		end()
 		return nil, err
 	}
-	return treeOf(def, v.Root, func() { _ = v.Close(); end() }), nil
+	t := treeOf(def, v.Root, func() { _ = v.Close(); end() })
+	t.Wanted = c.op.wanted
+	return t, nil
 }
 
 // runningRoot opens the root of a container that runs: in its own mount
