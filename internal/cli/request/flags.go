@@ -33,6 +33,7 @@ type Flags struct {
 	health               container.HealthConfig
 	healthCmd            string
 	onUnhealthy          string
+	dependsOn            []string
 	noHealth             bool
 	readFile             func(string) ([]byte, error) // os.ReadFile, but in tests
 }
@@ -70,6 +71,7 @@ func (f *Flags) registerProcess(fs *pflag.FlagSet) {
 	fs.Var(&value{kind: "signal", set: into(&c.StopSignal, signalName)}, "stop-signal", "Signal to stop the container")
 	optional(fs, &c.StopTimeout, "stop-timeout", "Timeout (in seconds) to stop a container", parseInt)
 	fs.Var(&value{kind: "string", set: into(&h.RestartPolicy, restartPolicy), shown: "no"}, "restart", "Restart policy to apply when a container exits")
+	list(fs, &f.dependsOn, "depends-on", `Start another container first, and wait until it is "started", "healthy" or "completed" (NAME[:CONDITION])`, nil)
 	f.registerHealth(fs)
 	optionalBool(fs, &h.Init, "init", "Run an init inside the container that forwards signals and reaps processes")
 	fs.StringVar(&h.Runtime, "runtime", "", "Runtime to use for this container")

@@ -54,13 +54,7 @@ func (f *Flags) Request(image string, args []string, entrypointGiven bool) (cont
 	if c.Healthcheck, err = f.healthcheck(); err != nil {
 		return container.CreateRequest{}, err
 	}
-	if f.onUnhealthy != "" {
-		h.Annotations = maps.Clone(h.Annotations)
-		if h.Annotations == nil {
-			h.Annotations = map[string]string{}
-		}
-		h.Annotations["lade.on-unhealthy"] = f.onUnhealthy
-	}
+	f.annotate(&h)
 	if err := f.finishNetworks(); err != nil {
 		return container.CreateRequest{}, err
 	}
@@ -69,6 +63,21 @@ func (f *Flags) Request(image string, args []string, entrypointGiven bool) (cont
 		Config: &c, HostConfig: &h,
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: f.networks},
 	}, nil
+}
+
+// annotate adds what Lade knows and Docker does not, where Docker's clients can
+// ask for it too.
+func (f *Flags) annotate(h *container.HostConfig) {
+	for key, v := range map[string]string{"lade.on-unhealthy": f.onUnhealthy, "lade.depends-on": strings.Join(f.dependsOn, ",")} {
+		if v == "" {
+			continue
+		}
+		h.Annotations = maps.Clone(h.Annotations)
+		if h.Annotations == nil {
+			h.Annotations = map[string]string{}
+		}
+		h.Annotations[key] = v
+	}
 }
 
 // healthcheck returns the health check that the flags ask for; nil leaves it to

@@ -5,16 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/network"
 
-	"lade/internal/engine/container/hostfacts"
+	"lade/internal/engine/container/defaults"
+	"lade/internal/engine/container/depend"
 	"lade/internal/engine/container/launch"
-	"lade/internal/engine/container/logdriver"
 	"lade/internal/engine/container/ocispec"
 	"lade/internal/engine/container/place"
 	"lade/internal/engine/container/record"
@@ -34,7 +32,7 @@ func (s *Service) Create(ctx context.Context, name string, req api.CreateRequest
 	if err != nil {
 		return api.CreateResponse{}, err
 	}
-	if err := checkPlatform(platform, img); err != nil {
+	if err := defaults.CheckPlatform(platform, img); err != nil {
 		return api.CreateResponse{}, err
 	}
 	if req, err = s.withHealth(ctx, req, img); err != nil {
@@ -48,7 +46,10 @@ func (s *Service) Create(ctx context.Context, name string, req api.CreateRequest
 	if err != nil {
 		return api.CreateResponse{}, err
 	}
-	if err := s.record(ctx, &d, img); err != nil {
+	if err = depend.Check(others{s}, d); err == nil {
+		err = s.record(ctx, &d, img)
+	}
+	if err != nil {
 		s.table.Release(d.Name, d.ID)
 		return api.CreateResponse{}, err
 	}
@@ -135,9 +136,9 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 		ID: ident.New(), Created: time.Now().UTC(), Config: cfg, Host: h, Networks: req.NetworkingConfig, Mounts: mounts,
 		Ephemeral: h.AutoRemove,
 		Image:     record.ImageRef{Asked: req.Image, ID: img.ID, Manifest: img.Manifest, DiffIDs: img.Config.RootFS.DiffIDs},
-		Platform:  platformOf(img),
+		Platform:  defaults.Platform(img),
 	}
-	defaults(&d, s.cfg.Host.Hostname, s.cfg.Runtimes[0].Name)
+	defaults.Fill(&d, s.cfg.Host.Hostname, s.cfg.Runtimes[0].Name)
 	if err := place.Join(s.cfg.Networks, &d); err != nil {
 		return record.Definition{}, nil, err
 	}
@@ -146,47 +147,6 @@ func (s *Service) define(req api.CreateRequest, img image.Image) (record.Definit
 		warnings = append(warnings, fmt.Sprintf("Network %s is not there yet: the container has only a loopback interface", h.NetworkMode))
 	}
 	return d, warnings, nil
-}
-
-// defaults fills in what Docker shows for what a request leaves open.
-func defaults(d *record.Definition, hostname, runtimeName string) {
-	h, c := d.Host, d.Config
-	if c.NetworkDisabled {
-		h.NetworkMode = network.NetworkNone
-	}
-	if h.NetworkMode == "" || h.NetworkMode == network.NetworkDefault {
-		h.NetworkMode = network.NetworkBridge
-	}
-	if h.IpcMode == "" {
-		h.IpcMode = api.IPCModePrivate
-	}
-	if h.CgroupnsMode == "" {
-		h.CgroupnsMode = api.CgroupnsModePrivate
-	}
-	if h.ShmSize == 0 {
-		h.ShmSize = 64 << 20
-	}
-	if h.Runtime == "" {
-		h.Runtime = runtimeName
-	}
-	if h.LogConfig.Type == "" {
-		h.LogConfig = api.LogConfig{Type: logdriver.Local, Config: map[string]string{}}
-	}
-	if h.RestartPolicy.Name == "" {
-		h.RestartPolicy.Name = api.RestartPolicyDisabled
-	}
-	if c.Hostname == "" {
-		c.Hostname = ident.Short(d.ID)
-		if h.UTSMode.IsHost() || h.NetworkMode.IsHost() {
-			c.Hostname = hostname
-		}
-	}
-	if h.MaskedPaths == nil && !h.Privileged {
-		h.MaskedPaths = append(ocispec.MaskedPaths(), hostfacts.MaskedPaths()...)
-	}
-	if h.ReadonlyPaths == nil && !h.Privileged {
-		h.ReadonlyPaths = ocispec.ReadonlyPaths()
-	}
 }
 
 // resolveModes turns the names in container:NAME into ids: a name may be given
@@ -225,25 +185,4 @@ func (s *Service) resolveModes(cfg *api.Config, h *api.HostConfig) error {
 		h.IpcMode = api.IpcMode(m)
 	}
 	return nil
-}
-
-func platformOf(img image.Image) string {
-	p := []string{img.Config.OS, img.Config.Architecture}
-	if img.Config.Variant != "" {
-		p = append(p, img.Config.Variant)
-	}
-	return strings.Join(p, "/")
-}
-
-// checkPlatform refuses an image for another platform than the one asked for.
-func checkPlatform(want string, img image.Image) error {
-	have := platformOf(img)
-	if want == "" || want == have || strings.HasPrefix(have, want+"/") {
-		return nil
-	}
-	// A bare architecture or system is enough where it fits.
-	if want == img.Config.OS || want == img.Config.Architecture {
-		return nil
-	}
-	return errdefs.New(errdefs.NotFound, "image with platform %s was found but does not match the specified platform: wanted %s", have, want)
 }

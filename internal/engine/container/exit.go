@@ -24,7 +24,8 @@ const cleanupTimeout = time.Minute
 func (s *Service) adopted(ctx context.Context, c *container, st record.State, sh launch.Shim) {
 	r := &run{shim: sh, ended: make(chan struct{})}
 	c.mu.Lock()
-	c.state, c.run = st, r
+	c.set(st)
+	c.run = r
 	c.mu.Unlock()
 	ctx = context.WithoutCancel(ctx) // it ends with the container
 	s.running.Go(func() { s.watch(ctx, c, r, st) })
@@ -83,7 +84,7 @@ func (s *Service) ended(ctx context.Context, c *container, r *run, exit shim.Exi
 	}
 	// Who asked for the exit code has it now; what follows only tidies up.
 	c.mu.Lock()
-	c.state = st
+	c.set(st)
 	c.wake(api.WaitConditionNextExit, st)
 	c.mu.Unlock()
 	c.rec.Unlock()

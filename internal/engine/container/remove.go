@@ -123,6 +123,7 @@ func (s *Service) unlist(c *container, def record.Definition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
+	c.changed()
 	c.wake(api.WaitConditionRemoved, c.state)
 }
 

@@ -41,25 +41,31 @@ func (s *Service) startLater(ctx context.Context, c *container) {
 		case <-s.quit:
 			return // the next engine does it
 		}
+		def, _ := c.view()
+		first := s.startFirst(ctx, def, nil)
 		select {
 		case c.op.held <- struct{}{}:
 			defer c.op.unlock()
 		case <-s.quit:
 			return
 		}
-		s.startAgain(ctx, c, attempt)
+		s.startAgain(ctx, c, attempt, first)
 	})
 }
 
-// startAgain starts a container for its policy. c.op is held.
-func (s *Service) startAgain(ctx context.Context, c *container, attempt uint64) {
+// startAgain starts a container for its policy, unless one that it depends on
+// could not be. c.op is held.
+func (s *Service) startAgain(ctx context.Context, c *container, attempt uint64, first error) {
 	c.mu.Lock()
 	off := c.gone || c.attempt != attempt || c.state.Status != api.StateRestarting
 	c.mu.Unlock()
 	if off {
 		return
 	}
-	err := s.begin(ctx, c)
+	err := first
+	if err == nil {
+		err = s.begin(ctx, c)
+	}
 	if err == nil {
 		return
 	}
@@ -113,7 +119,7 @@ func (s *Service) change(c *container, fn func(record.Definition, *record.State)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state = st
+	c.set(st)
 	return nil
 }
 
@@ -126,7 +132,7 @@ func (s *Service) setState(c *container, def record.Definition, st record.State,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state = st
+	c.set(st)
 	if st.Status == api.StateExited {
 		c.wake(api.WaitConditionNextExit, st)
 	}

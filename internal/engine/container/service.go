@@ -110,6 +110,7 @@ type container struct {
 	state   record.State      // guarded by mu
 	run     *run              // the shim, while there is one; guarded by mu
 	waiters []*waiter         // guarded by mu
+	news    chan struct{}     // closed when the state changes, for who waits for that; guarded by mu
 	attempt uint64            // number of the start that a policy asked for last; guarded by mu
 	oldBoot bool              // nothing was recorded of it since the machine started; set before it is used
 	gone    bool              // removed; guarded by mu

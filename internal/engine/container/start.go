@@ -20,8 +20,20 @@ const startTimeout = 2 * time.Minute
 // failTimeout bounds what is done for a container that did not start.
 const failTimeout = 20 * time.Second
 
-// Start starts a container. One that runs is an error of class NotModified.
+// Start starts a container, after those that it depends on. One that runs is an error of class NotModified.
 func (s *Service) Start(ctx context.Context, ref string) error {
+	return s.start(ctx, ref, nil)
+}
+
+// start is Start for those that path names, which wait for this one.
+func (s *Service) start(ctx context.Context, ref string, path []string) error {
+	def, st, err := s.known(ref)
+	if err == nil && !st.Up() {
+		err = s.startFirst(ctx, def, path)
+	}
+	if err != nil {
+		return err
+	}
 	c, err := s.acquire(ctx, ref)
 	if err != nil {
 		return err

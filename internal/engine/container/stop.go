@@ -17,12 +17,9 @@ import (
 	"lade/internal/errdefs"
 )
 
-const (
-	defaultStopTimeout = 10 * time.Second
-	// killTimeout is how long a container may take to end after SIGKILL: only
-	// a process that hangs in the kernel takes longer.
-	killTimeout = 30 * time.Second
-)
+// killTimeout is how long a container may take to end after SIGKILL: only
+// a process that hangs in the kernel takes longer.
+const killTimeout = 30 * time.Second
 
 // Kill sends a signal, by name or number; empty means SIGKILL.
 func (s *Service) Kill(ctx context.Context, ref, signal string) error {
@@ -39,7 +36,7 @@ func (s *Service) Kill(ctx context.Context, ref, signal string) error {
 	}
 	def, st := c.view()
 	ends := sig == int(syscall.SIGKILL)
-	if own, _, err := stopParams(def.Config, StopOptions{}); err == nil && sig == own {
+	if own, _, err := request.StopParams(def.Config, "", nil); err == nil && sig == own {
 		ends = true
 	}
 	if ends {
@@ -104,7 +101,7 @@ func (s *Service) Stop(ctx context.Context, ref string, o StopOptions) error {
 // stopRun stops one execution of c.
 func (s *Service) stopRun(ctx context.Context, c *container, r *run, o StopOptions) error {
 	def, st := c.view()
-	sig, timeout, err := stopParams(def.Config, o)
+	sig, timeout, err := request.StopParams(def.Config, o.Signal, o.Timeout)
 	if err != nil {
 		return err
 	}
@@ -163,27 +160,6 @@ func (s *Service) killRun(ctx context.Context, c *container, r *run) error {
 	}
 }
 
-func stopParams(cfg *api.Config, o StopOptions) (sig int, timeout time.Duration, err error) {
-	sig, timeout = int(syscall.SIGTERM), defaultStopTimeout
-	name := o.Signal
-	if name == "" {
-		name = cfg.StopSignal
-	}
-	if name != "" {
-		if sig, err = request.ParseSignal(name); err != nil {
-			return 0, 0, err
-		}
-	}
-	seconds := o.Timeout
-	if seconds == nil {
-		seconds = cfg.StopTimeout
-	}
-	if seconds != nil {
-		timeout = time.Duration(*seconds) * time.Second
-	}
-	return sig, timeout, nil
-}
-
 // Restart stops a container, if it runs, and starts it.
 func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error {
 	c, err := s.lookup(ref)
@@ -191,7 +167,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o StopOptions) error 
 		return err
 	}
 	def, _ := c.view()
-	if _, _, err := stopParams(def.Config, o); err != nil {
+	if _, _, err := request.StopParams(def.Config, o.Signal, o.Timeout); err != nil {
 		return err
 	}
 	if _, err := s.giveUp(ctx, c); err != nil {

@@ -8,25 +8,17 @@ import (
 
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/request"
+	"lade/internal/engine/container/userns"
 	"lade/internal/errdefs"
 )
 
-// whyNoUserNS says what in a request rules out a user namespace of the
-// container's own, or "". Runtimes that are not Lade's open the root as the
-// container's root, who may not enter the engine's directories. To share a namespace of the host's while owning
-// nothing in it would break more than it protects.
+// whyNoUserNS says why a container can have no user namespace of its own, or "".
+// Runtimes that are not Lade's open the root as the container's root, who may
+// not enter the engine's directories.
 func (s *Service) whyNoUserNS(h *api.HostConfig) string {
-	switch {
-	case h.UsernsMode.IsHost():
-		return "--userns=host"
-	case h.Privileged:
-		return "--privileged"
-	case h.NetworkMode.IsHost():
-		return "--network=host"
-	case h.PidMode.IsHost():
-		return "--pid=host"
-	case h.IpcMode.IsHost():
-		return "--ipc=host"
+	switch why := userns.WhyNone(h); {
+	case why != "":
+		return why
 	case s.launcher.Foreign(h.Runtime):
 		return "--runtime=" + h.Runtime
 	case !s.cfg.Host.UserNamespaces:
@@ -39,7 +31,7 @@ func (s *Service) whyNoUserNS(h *api.HostConfig) string {
 // joins another container's namespace, it must be that container's.
 func (s *Service) chooseUserNS(d *record.Definition) error {
 	var owner *record.Definition
-	for _, ref := range joined(d.Host) {
+	for _, ref := range userns.Joined(d.Host) {
 		c, err := s.lookup(ref)
 		if err != nil {
 			return err
@@ -80,15 +72,4 @@ func sharedMount(mounts []request.Mount) string {
 		}
 	}
 	return ""
-}
-
-// joined returns the containers whose namespaces a request asks to share.
-func joined(h *api.HostConfig) []string {
-	var out []string
-	for _, ref := range []string{h.NetworkMode.ConnectedContainer(), h.PidMode.Container(), h.IpcMode.Container()} {
-		if ref != "" {
-			out = append(out, ref)
-		}
-	}
-	return out
 }

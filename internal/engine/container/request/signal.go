@@ -3,6 +3,10 @@ package request
 import (
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
+
+	api "github.com/moby/moby/api/types/container"
 
 	"lade/internal/errdefs"
 )
@@ -71,4 +75,29 @@ func SignalName(n int) string {
 		return "SIG" + names[n]
 	}
 	return "signal " + strconv.Itoa(n)
+}
+
+// defaultStopTimeout is how long a container may take to end by itself.
+const defaultStopTimeout = 10 * time.Second
+
+// StopParams returns the signal that asks a container to end, and how long it
+// may take then; negative means forever. What a request leaves open is the
+// container's own.
+func StopParams(cfg *api.Config, signal string, seconds *int) (sig int, timeout time.Duration, err error) {
+	sig, timeout = int(syscall.SIGTERM), defaultStopTimeout
+	if signal == "" {
+		signal = cfg.StopSignal
+	}
+	if signal != "" {
+		if sig, err = ParseSignal(signal); err != nil {
+			return 0, 0, err
+		}
+	}
+	if seconds == nil {
+		seconds = cfg.StopTimeout
+	}
+	if seconds != nil {
+		timeout = time.Duration(*seconds) * time.Second
+	}
+	return sig, timeout, nil
 }

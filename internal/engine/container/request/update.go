@@ -58,7 +58,7 @@ func updateRestart(h *api.HostConfig, p api.RestartPolicy) error {
 // keeps: the same share of the processors said in two ways, or a limit of
 // memory above that of memory and swap together.
 func checkConflicts(have, want api.Resources) error {
-	conflict := func(format string, a ...any) error { return errdefs.New(errdefs.Conflict, format, a...) }
+	conflict := func(why string) error { return errdefs.New(errdefs.Conflict, "%s", why) }
 	switch {
 	case want.NanoCPUs > 0 && have.CPUPeriod > 0:
 		return conflict("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set")
