@@ -39,7 +39,9 @@ const (
 	// answers with Docker's progress messages.
 	CopyPath = "/lade/images/copy"
 	// TagsPath answers, to a GET, the Tags of the repository "name" in its
-	// registry, and ManifestPath the manifest or index "name" as it is there.
+	// registry, and ManifestPath the manifest or index "name" as it is there. A PUT
+	// there stores an index and answers Put; a DELETE removes a tag or, by digest, a
+	// manifest.
 	TagsPath     = "/lade/registry/tags"
 	ManifestPath = "/lade/registry/manifest"
 	// HeaderAuths is base64url of a JSON object: Docker's AuthConfig by
@@ -52,6 +54,9 @@ type Tags struct {
 	Repository string
 	Tags       []string
 }
+
+// Put is what was stored in a registry.
+type Put struct{ Digest string }
 
 // Ledger is what lies below the data root, and whose it is.
 type Ledger struct {

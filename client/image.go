@@ -2,6 +2,7 @@ package client
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -213,6 +214,26 @@ func (c *Client) RemoteTags(ctx context.Context, name, auth string) (api.Tags, e
 // RemoteManifest returns a manifest or index as it is in the registry.
 func (c *Client) RemoteManifest(ctx context.Context, name, auth string) (json.RawMessage, error) {
 	return get[json.RawMessage](ctx, c, call{method: http.MethodGet, path: api.ManifestPath, query: url.Values{"name": {name}}, header: http.Header{registry.AuthHeader: {auth}}})
+}
+
+// PutManifest stores an index under a name in its registry, and returns its digest.
+func (c *Client) PutManifest(ctx context.Context, name string, raw []byte, auth string) (string, error) {
+	put, err := get[api.Put](ctx, c, call{method: http.MethodPut, path: api.ManifestPath, query: url.Values{"name": {name}}, body: bytes.NewReader(raw), header: http.Header{registry.AuthHeader: {auth}, "Content-Type": {"application/json"}}})
+	return put.Digest, err
+}
+
+// DeleteManifest removes a tag or, by digest, a manifest from its registry.
+func (c *Client) DeleteManifest(ctx context.Context, name, auth string) error {
+	resp, err := c.do(ctx, call{method: http.MethodDelete, path: api.ManifestPath, query: url.Values{"name": {name}}, header: http.Header{registry.AuthHeader: {auth}}})
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Distribution returns what a registry has under a name.
+func (c *Client) Distribution(ctx context.Context, name, auth string) (registry.DistributionInspect, error) {
+	return get[registry.DistributionInspect](ctx, c, call{method: http.MethodGet, path: path("distribution", name, "json"), header: http.Header{registry.AuthHeader: {auth}}})
 }
 
 // messages reads a stream of JSON messages up to its end or to the first that

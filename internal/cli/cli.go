@@ -25,6 +25,7 @@ import (
 	contextcmd "lade/internal/cli/command/context"
 	"lade/internal/cli/command/disk"
 	"lade/internal/cli/command/image"
+	"lade/internal/cli/command/manifest"
 	"lade/internal/cli/command/network"
 	"lade/internal/cli/command/registry"
 	"lade/internal/cli/command/system"
@@ -151,7 +152,7 @@ func entries() []entry {
 		}},
 		{"image", groups, func(env *command.Env) *cobra.Command { return group("image", "Manage images", images(env)...) }},
 		{"manifest", groups, func(env *command.Env) *cobra.Command {
-			return group("manifest", "Look at image manifests in registries", image.NewManifestInspect(env))
+			return group("manifest", "Manage image manifests and manifest lists", manifest.New(env)...)
 		}},
 		{"system", groups, func(env *command.Env) *cobra.Command {
 			return group("system", "Manage Lade",

@@ -19,7 +19,7 @@ func lacking() map[string]string {
 	const (
 		windows  = "Windows only"
 		sockets  = "the engine listens on Unix sockets, which need no certificates"
-		manifest = "manifest lists are not made by hand yet"
+		insecure = "registries.conf says so"
 		update   = "limits of containers that exist cannot be changed yet"
 		swarm    = "of volumes of a swarm"
 		freeze   = "containers are not frozen to disk"
@@ -35,8 +35,7 @@ func lacking() map[string]string {
 		"load --platform": "an archive's images are loaded as they are", "image load --platform": "an archive's images are loaded as they are",
 		"image build": "images are not built yet",
 
-		"manifest annotate": manifest, "manifest create": manifest, "manifest push": manifest, "manifest rm": manifest,
-		"manifest inspect --insecure": "registries.conf says so", "manifest inspect --verbose": manifest,
+		"manifest create --insecure": insecure, "manifest inspect --insecure": insecure, "manifest push --insecure": insecure,
 		"update": update, "container update": update,
 
 		"volume create --availability": swarm, "volume create --group": swarm, "volume create --limit-bytes": swarm,

@@ -48,7 +48,7 @@ func (s *Service) Copy(ctx context.Context, o CopyOptions, progress func(transfe
 	if kind, name, _, _ := parsePlace(o.To); kind == inStore {
 		return s.keep(ctx, name, transfer.PullOptions{Platform: p, From: from.source, Object: from.object}, progress)
 	}
-	to, err := s.target(ctx, o)
+	to, err := s.target(ctx, o, from)
 	if err != nil {
 		return "", err
 	}
@@ -56,8 +56,12 @@ func (s *Service) Copy(ctx context.Context, o CopyOptions, progress func(transfe
 	if to.single && p == nil {
 		p = &s.c.Transfer.Platform
 	}
+	tag := cmp.Or(to.tag, from.tag)
+	if to.byDigest {
+		tag = ""
+	}
 	desc, err := copy.Copy(ctx, from.source, to.target, copy.Options{
-		Object: from.object, Tag: cmp.Or(to.tag, from.tag), Platform: p, InOrder: to.inOrder,
+		Object: from.object, Tag: tag, Platform: p, InOrder: to.inOrder, From: to.mount,
 		Progress: func(d ocispec.Descriptor, action string, n int64) {
 			progress(transfer.Progress{ID: image.ShortID(d.Digest), Action: action, Current: n, Total: d.Size})
 		},

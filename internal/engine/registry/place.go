@@ -29,6 +29,8 @@ type place struct {
 	stored      bool         // in the engine's store
 	single      bool         // holds images of one platform
 	inOrder     bool         // takes one blob after the other
+	byDigest    bool         // gets no tag
+	mount       []string     // repositories of the same registry that may have the blobs
 	finish      func() error // when all went well
 	close       func()
 }
@@ -115,7 +117,7 @@ func (s *Service) source(ctx context.Context, o CopyOptions) (place, error) {
 	return place{source: l, object: tag, tag: tag, close: func() { _ = l.Close() }}, nil
 }
 
-func (s *Service) target(ctx context.Context, o CopyOptions) (place, error) {
+func (s *Service) target(ctx context.Context, o CopyOptions, from place) (place, error) {
 	kind, path, tag, err := parsePlace(o.To)
 	if err != nil {
 		return place{}, err
@@ -126,18 +128,22 @@ func (s *Service) target(ctx context.Context, o CopyOptions) (place, error) {
 		if err != nil {
 			return place{}, err
 		}
-		if ref.Digest != "" {
+		if ref.Digest != "" && (string(ref.Digest) != from.object || o.Platform != "") {
 			return place{}, errdefs.New(errdefs.Invalid, "copy to %s: a digest cannot be chosen", o.To)
 		}
 		cred, err := o.credentials(ref)
 		if err != nil {
 			return place{}, err
 		}
-		repo, err := s.c.Client.Target(ref, cred)
+		var mount []string
+		if from.ref.Domain == ref.Domain && from.ref.Path != ref.Path {
+			mount = []string{from.ref.Path}
+		}
+		repo, err := s.c.Client.Target(ref, cred, mount...)
 		if err == nil {
 			err = repo.Connect(ctx)
 		}
-		return place{target: repo, tag: ref.Tag, finish: nothing, close: func() {}}, err
+		return place{target: repo, tag: ref.Tag, byDigest: ref.Digest != "", mount: mount, finish: nothing, close: func() {}}, err
 	case inOCIArchive:
 		a, err := copy.PackOCI(path)
 		if err != nil {

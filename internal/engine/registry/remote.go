@@ -2,9 +2,11 @@ package registry
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"github.com/moby/moby/api/types/registry"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/errdefs"
@@ -94,4 +96,62 @@ func (s *Service) Tags(ctx context.Context, name string, a *registry.AuthConfig)
 		return nil, err
 	}
 	return src.Registry().Tags(ctx)
+}
+
+// PutManifest stores an index under a name in its registry and returns its digest.
+// All that it lists must be in that repository.
+func (s *Service) PutManifest(ctx context.Context, name string, raw []byte, a *registry.AuthConfig) (string, error) {
+	ref, err := reference.Parse(name)
+	if err != nil {
+		return "", err
+	}
+	if ref.Digest != "" {
+		return "", errdefs.New(errdefs.Invalid, "put %s: a digest cannot be chosen", name)
+	}
+	cred, err := auth.FromDocker(a, ref.Domain)
+	if err != nil {
+		return "", err
+	}
+	ix, err := image.ParseIndex(raw, "")
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", name, err)
+	}
+	repo, err := s.c.Client.Target(ref, cred)
+	if err != nil {
+		return "", err
+	}
+	for _, m := range ix.Manifests {
+		switch there, err := repo.HasManifest(ctx, m); {
+		case err != nil:
+			return "", err
+		case !there:
+			return "", errdefs.New(errdefs.NotFound, "put %s: the repository lacks manifest %s", name, m.Digest)
+		}
+	}
+	d := ocispec.Descriptor{MediaType: ix.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	return string(d.Digest), repo.PutManifest(ctx, ref.Tag, d, raw)
+}
+
+// Delete removes a tag from its registry, or a manifest, by digest, with all
+// its tags.
+func (s *Service) Delete(ctx context.Context, name string, a *registry.AuthConfig) error {
+	ref, err := reference.ParseName(name)
+	if err != nil {
+		return err
+	}
+	if ref.Tag == "" && ref.Digest == "" {
+		return errdefs.Hint(errdefs.New(errdefs.Invalid, "delete %s: it has neither tag nor digest", name), "say which: NAME:TAG or NAME@DIGEST")
+	}
+	cred, err := auth.FromDocker(a, ref.Domain)
+	if err != nil {
+		return err
+	}
+	repo, err := s.c.Client.Deleter(ref, cred)
+	if err != nil {
+		return err
+	}
+	if err := repo.Delete(ctx, ref.Object()); err != nil {
+		return fmt.Errorf("delete %s: %w", ref.Familiar(), err)
+	}
+	return nil
 }

@@ -358,6 +358,14 @@ func (f *fakeImages) Distribution(_ context.Context, name string, _ *registrytyp
 	return registrytypes.DistributionInspect{}, f.note("distribution %s", name)
 }
 
+func (f *fakeImages) PutManifest(_ context.Context, name string, raw []byte, _ *registrytypes.AuthConfig) (string, error) {
+	return "sha256:put", f.note("put %s %s", name, raw)
+}
+
+func (f *fakeImages) Delete(_ context.Context, name string, _ *registrytypes.AuthConfig) error {
+	return f.note("delete %s", name)
+}
+
 func (f *fakeImages) Tags(_ context.Context, name string, _ *registrytypes.AuthConfig) ([]string, error) {
 	return nil, f.note("tags %s", name)
 }

@@ -27,6 +27,8 @@ type Registries interface {
 	Copy(ctx context.Context, o registry.CopyOptions, progress func(transfer.Progress)) (digest string, err error)
 	Remote(ctx context.Context, name string, a *registrytypes.AuthConfig) ([]byte, ocispec.Descriptor, error)
 	Distribution(ctx context.Context, name string, a *registrytypes.AuthConfig) (registrytypes.DistributionInspect, error)
+	PutManifest(ctx context.Context, name string, raw []byte, a *registrytypes.AuthConfig) (digest string, err error)
+	Delete(ctx context.Context, name string, a *registrytypes.AuthConfig) error
 	Tags(ctx context.Context, name string, a *registrytypes.AuthConfig) ([]string, error)
 }
 
@@ -108,6 +110,8 @@ func (h *Handler) registryRoutes() []route {
 		{http.MethodPost, api.CopyPath, h.copyImage},
 		{http.MethodGet, api.TagsPath, h.remoteTags},
 		{http.MethodGet, api.ManifestPath, h.remoteManifest},
+		{http.MethodPut, api.ManifestPath, h.putManifest},
+		{http.MethodDelete, api.ManifestPath, h.deleteManifest},
 	}
 }
 
@@ -167,6 +171,30 @@ func (h *Handler) remoteManifest(c *call) error {
 	c.w.Header().Set("Docker-Content-Digest", string(desc.Digest))
 	_, err = c.w.Write(raw)
 	return err
+}
+
+func (h *Handler) putManifest(c *call) error {
+	const most = 4 << 20 // no registry takes more
+	raw, err := io.ReadAll(io.LimitReader(c.Body, most+1))
+	if err != nil {
+		return errdefs.New(errdefs.Invalid, "read the manifest: %w", err)
+	}
+	if len(raw) > most {
+		return errdefs.New(errdefs.Exhausted, "the manifest has more than %d bytes", most)
+	}
+	digest, err := h.s.Registries.PutManifest(c.Context(), c.query.Get("name"), raw, c.credentials())
+	if err != nil {
+		return err
+	}
+	return c.reply(api.Put{Digest: digest})
+}
+
+func (h *Handler) deleteManifest(c *call) error {
+	if err := h.s.Registries.Delete(c.Context(), c.query.Get("name"), c.credentials()); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (h *Handler) copyImage(c *call) error {

@@ -1,9 +1,7 @@
 package image
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -83,31 +81,6 @@ func NewListTags(env *command.Env) *cobra.Command {
 			for _, t := range tags.Tags {
 				fmt.Fprintln(env.Out, t)
 			}
-			return nil
-		},
-	}
-}
-
-// NewManifestInspect returns the command inspect of the group manifest.
-func NewManifestInspect(env *command.Env) *cobra.Command {
-	return &cobra.Command{
-		Use:   "inspect NAME[:TAG|@DIGEST]",
-		Short: "Display an image manifest, or manifest list, as its registry has it",
-		Args:  command.Exactly(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.Client()
-			if err != nil {
-				return err
-			}
-			raw, err := c.RemoteManifest(cmd.Context(), args[0], env.Auth(cmd.Context(), args[0]))
-			if err != nil {
-				return err
-			}
-			var text bytes.Buffer
-			if err := json.Indent(&text, raw, "", "\t"); err != nil {
-				return fmt.Errorf("manifest of %s: %w", args[0], err)
-			}
-			fmt.Fprintln(env.Out, strings.TrimSpace(text.String()))
 			return nil
 		},
 	}
