@@ -40,26 +40,26 @@ type Row interface {
 
 // Write shows rows.
 func Write[R Row](w io.Writer, t Table, rows []R) error {
-	columns, table := strings.CutPrefix(t.Format, "table")
-	switch {
-	case t.Quiet && (t.Format == "" || t.Format == "table"):
-		return t.lines(w, "{{."+t.Key+"}}", rowsOf(rows))
-	case t.Format == "json":
-		return t.lines(w, "{{json .}}", rowsOf(rows))
-	case t.Format == "" || t.Format == "table":
-		return t.table(w, t.Default, rowsOf(rows))
-	case table: // with or without a blank, as in Docker
-		return t.table(w, strings.TrimSpace(columns), rowsOf(rows))
-	}
-	return t.lines(w, t.Format, rowsOf(rows))
-}
-
-func rowsOf[R Row](rows []R) []any {
 	out := make([]any, len(rows))
 	for i, r := range rows {
 		out[i] = r
 	}
-	return out
+	return t.write(w, out) // what is generic is there once for each kind of row
+}
+
+func (t Table) write(w io.Writer, rows []any) error {
+	columns, table := strings.CutPrefix(t.Format, "table")
+	switch {
+	case t.Quiet && (t.Format == "" || t.Format == "table"):
+		return t.lines(w, "{{."+t.Key+"}}", rows)
+	case t.Format == "json":
+		return t.lines(w, "{{json .}}", rows)
+	case t.Format == "" || t.Format == "table":
+		return t.table(w, t.Default, rows)
+	case table: // with or without a blank, as in Docker
+		return t.table(w, strings.TrimSpace(columns), rows)
+	}
+	return t.lines(w, t.Format, rows)
 }
 
 // lines writes one line for each row.
