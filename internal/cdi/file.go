@@ -138,7 +138,7 @@ func (f *file) check() error {
 	if !slices.Contains(versions(), strings.TrimPrefix(f.Version, "v")) {
 		return fmt.Errorf("cdiVersion %q is none that is known", f.Version)
 	}
-	if _, _, err := splitKind(f.Kind); err != nil {
+	if err := checkKind(f.Kind); err != nil {
 		return err
 	}
 	if len(f.Devices) == 0 {
@@ -209,16 +209,16 @@ func absolute(path string) bool {
 	return strings.HasPrefix(path, "/") && !strings.ContainsRune(path, 0)
 }
 
-// splitKind takes vendor.com/class apart. Either begins with a letter and ends
+// checkKind refuses what is not vendor.com/class. Either begins with a letter and ends
 // with a letter or digit; between there are also dashes, underscores and dots.
-func splitKind(s string) (vendor, class string, err error) {
+func checkKind(s string) error {
 	vendor, class, ok := strings.Cut(s, "/")
 	for _, part := range []string{vendor, class} {
 		if !ok || !word(part, "_-.") || !letter(part[0]) || !alphanumeric(part[len(part)-1]) {
-			return "", "", fmt.Errorf("invalid kind %q: want vendor.com/class", s)
+			return fmt.Errorf("invalid kind %q: want vendor.com/class", s)
 		}
 	}
-	return vendor, class, nil
+	return nil
 }
 
 // checkName refuses what is no name of a device.
@@ -233,7 +233,7 @@ func checkName(s string) error {
 func SplitName(s string) (kind, name string, err error) {
 	kind, name, ok := strings.Cut(s, "=")
 	if ok {
-		if _, _, err = splitKind(kind); err == nil {
+		if err = checkKind(kind); err == nil {
 			err = checkName(name)
 		}
 	}

@@ -92,6 +92,12 @@ func (d *Dir) Mknod(name string, mode, device uint32) error {
 	return d.do("mknod", name, func() error { return unix.Mknodat(d.fd, name, mode, int(device)) })
 }
 
+// Device returns a device's number as Mknod takes it: the kernel's
+// new_encode_dev.
+func Device(major, minor int64) uint32 {
+	return uint32(minor&0xff | major<<8 | (minor&^0xff)<<12)
+}
+
 // HasDevices reports whether device nodes in d can be opened: not on a file
 // system that is mounted without (nodev).
 func (d *Dir) HasDevices() bool {

@@ -7,10 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container/idrange"
 	"lade/internal/engine/container/record"
@@ -66,11 +66,11 @@ func makeNode(dir *fsat.Dir, name string, d *specs.LinuxDevice, base uint32) err
 	if d.FileMode != nil {
 		mode = uint32(*d.FileMode & fs.ModePerm)
 	}
-	kind := map[string]uint32{"b": unix.S_IFBLK, "p": unix.S_IFIFO}[d.Type]
+	kind := map[string]uint32{"b": syscall.S_IFBLK, "p": syscall.S_IFIFO}[d.Type]
 	if kind == 0 {
-		kind = unix.S_IFCHR
+		kind = syscall.S_IFCHR
 	}
-	if err := dir.Mknod(name, kind|mode, uint32(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))); err != nil {
+	if err := dir.Mknod(name, kind|mode, fsat.Device(d.Major, d.Minor)); err != nil {
 		return err
 	}
 	inside := func(id *uint32) uint32 {

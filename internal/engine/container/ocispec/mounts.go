@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -70,12 +71,17 @@ func defaultMount(m specs.Mount, in Input) (specs.Mount, bool) {
 			return specs.Mount{Destination: m.Destination, Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "rprivate"}}, true
 		}
 	case "/sys", "/sys/fs/cgroup":
-		if h.Privileged {
+		if h.Privileged || m.Destination == "/sys/fs/cgroup" && writableCgroups(h) {
 			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "ro" })
 			m.Options = append(m.Options, "rw")
 		}
 	}
 	return m, true
+}
+
+func writableCgroups(h *api.HostConfig) bool {
+	sec, err := request.ParseSecurity(h)
+	return err == nil && sec.WritableCgroups
 }
 
 // bind derives a bind mount. In a user namespace its ids are mapped like the

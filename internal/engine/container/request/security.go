@@ -17,6 +17,7 @@ type Security struct {
 	Seccomp         string // a profile as JSON; empty means the default
 	AppArmor        string // a profile's name; empty means none was asked for
 	Unmask          bool   // systempaths=unconfined
+	WritableCgroups bool   // the container may make cgroups below its own
 }
 
 // ParseSecurity reads --security-opt. Labels are accepted and ignored: they
@@ -61,6 +62,11 @@ func ParseSecurity(h *api.HostConfig) (Security, error) {
 				return Security{}, errdefs.New(errdefs.Invalid, "invalid --security-opt 2: %q", o)
 			}
 			s.Unmask = true
+		case "writable-cgroups":
+			if v != "true" && v != "false" {
+				return Security{}, errdefs.New(errdefs.Invalid, "invalid --security-opt 2: %q", o)
+			}
+			s.WritableCgroups = v == "true"
 		default:
 			return Security{}, errdefs.New(errdefs.Invalid, "invalid --security-opt 2: %q", o)
 		}
@@ -69,8 +75,15 @@ func ParseSecurity(h *api.HostConfig) (Security, error) {
 }
 
 func checkSecurity(_ *api.Config, h *api.HostConfig) error {
-	if _, err := ParseSecurity(h); err != nil {
+	s, err := ParseSecurity(h)
+	if err != nil {
 		return err
+	}
+	if s.WritableCgroups && !h.Privileged && (h.CgroupnsMode.IsHost() || !h.UsernsMode.IsHost()) {
+		// Of the host's hierarchy it would have all; in a user namespace of its
+		// own, nothing, since the cgroup belongs to the host's root.
+		err := errdefs.New(errdefs.Invalid, "writable-cgroups needs a cgroup namespace of the container's own, and the host's user namespace")
+		return errdefs.Hint(err, "add --userns=host --cgroupns=private")
 	}
 	for _, p := range slices.Concat(h.MaskedPaths, h.ReadonlyPaths) {
 		if !path.IsAbs(p) || strings.ContainsAny(p, "\x00\n") {
