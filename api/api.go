@@ -154,6 +154,8 @@ const (
 	EnvDataRoot = "LADE_DATA_ROOT"
 	// EnvStateDir is the directory of what must not.
 	EnvStateDir = "LADE_STATE_DIR"
+	// EnvMaxDisk is what images may take on disk.
+	EnvMaxDisk = "LADE_MAX_DISK"
 	// EnvConfigDir is the directory of what an administrator wrote about
 	// registries: registries.conf and certs.d.
 	EnvConfigDir = "LADE_CONFIG_DIR"

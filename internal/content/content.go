@@ -38,6 +38,7 @@ import (
 // Store is a directory of blobs. Its methods may be called concurrently.
 type Store struct {
 	root string
+	take func(int64) error // see Bound
 }
 
 // Info says what the store knows of a blob.
@@ -57,6 +58,10 @@ func Open(dir string) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Bound has take called before so many bytes are written; its error ends the
+// write. It must be called before the first one.
+func (s *Store) Bound(take func(int64) error) { s.take = take }
 
 func (s *Store) blobDir(alg string) string { return filepath.Join(s.root, "blobs", alg) }
 func (s *Store) ingestDir() string         { return filepath.Join(s.root, "ingest") }

@@ -160,6 +160,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if err := w.over(w.offset + int64(len(p))); err != nil {
 		return 0, err
 	}
+	if take := w.store.take; take != nil {
+		if err := take(int64(len(p))); err != nil {
+			return 0, err
+		}
+	}
 	n, err := w.file.Write(p)
 	w.hash.Write(p[:n])
 	w.offset += int64(n)

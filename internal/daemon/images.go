@@ -7,11 +7,14 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"lade/internal/content"
 	"lade/internal/engine/container"
 	"lade/internal/engine/image"
 	"lade/internal/engine/registry"
 	"lade/internal/imagestore"
+	"lade/internal/ledger"
 	"lade/internal/metadata"
 	"lade/internal/platform"
 	"lade/internal/registry/client"
@@ -42,7 +45,12 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	}
 	i := &images{layers: layers, blobs: blobs, began: time.Now(), log: log}
 	own := platform.Of(runtime.GOOS, runtime.GOARCH)
-	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Log: log})
+	room := &imagestore.Room{Max: o.MaxDisk, Measure: func() ([]ledger.Report, error) { return i.measure(o.DataRoot) }}
+	if o.MaxDisk > 0 {
+		blobs.Bound(room.Take)
+		layers.Bound(room.Take)
+	}
+	i.store = imagestore.New(imagestore.Config{DB: db, Content: blobs, Layers: imagestore.Snapshots{Store: layers}, Room: room, Log: log})
 	paths, certs := o.registries()
 	trust := policy.Files{filepath.Join(paths.Own, "policy.json"), filepath.Join(paths.Containers, "policy.json")}
 	remote := client.New(client.Options{Places: paths.Places, TLS: certs.TLS})
@@ -57,6 +65,19 @@ func newImages(o Options, toolbox string, db *metadata.DB, layers *snapshot.Stor
 	})
 	i.registries, i.moves = registry.New(registry.Config{Images: i.store, Transfer: moves, Client: remote, Trust: trust, Scratch: o.DataRoot}), moves
 	return i, nil
+}
+
+// measure returns what blobs and layers take on disk.
+func (i *images) measure(root string) ([]ledger.Report, error) {
+	own := func(kind ledger.Kind) func(digest.Digest) ledger.Owner {
+		return func(d digest.Digest) ledger.Owner { return ledger.Owner{Kind: kind, ID: string(d)} }
+	}
+	blobs, err := ledger.Walk(filepath.Join(root, "content"), i.blobs.Ledger(own(ledger.Blob)), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	layers, err := ledger.Walk(filepath.Join(root, "layers"), []ledger.Source{i.layers.Ledger(own(ledger.Layer))}, time.Now())
+	return []ledger.Report{blobs, layers}, err
 }
 
 // sweep removes what belongs to no image. All containers are pinned by now.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"lade/api"
@@ -28,7 +29,9 @@ type Options struct {
 	Pools []ipam.Range
 	// Publish is the address of ports that are published without one; not valid
 	// is all of the host's.
-	Publish  netip.Addr
+	Publish netip.Addr
+	// MaxDisk bounds what images take on disk, in bytes; 0 does not.
+	MaxDisk  int64
 	LogLevel slog.Level
 	Follow   bool // take over from the engine that runs, if one does
 	Version  bool
@@ -46,6 +49,7 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 	f.StringVar(&o.Runtime, "runtime", "", "default OCI runtime: NAME, PATH or NAME=PATH")
 	pools := f.StringArray("address-pool", nil, "where networks have their subnets from: base=10.0.0.0/8,size=24 (may be given several times)")
 	publish := f.String("publish-address", "", "address of ports that are published without one (default all of the host's)")
+	most := f.String("max-disk", getenv(api.EnvMaxDisk), "what images may take on disk, for example 20G; those used longest ago that a registry has go first")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.Follow, "follow", false, "take over from the engine that runs, without a connection refused")
 	f.BoolVarP(&o.Version, "version", "v", false, "print the version and leave")
@@ -57,6 +61,13 @@ func ParseOptions(args []string, getenv func(string) string) (Options, error) {
 	}
 	if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
 		return o, errdefs.New(errdefs.Invalid, "invalid log level %q: use debug, info, warn or error", level)
+	}
+	if *most != "" {
+		n, err := units.RAMInBytes(*most)
+		if err != nil || n <= 0 {
+			return o, errdefs.New(errdefs.Invalid, "invalid --max-disk %q: want a size, such as 20G", *most)
+		}
+		o.MaxDisk = n
 	}
 	for _, p := range *pools {
 		r, err := ipam.ParseRange(p)

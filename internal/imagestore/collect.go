@@ -97,6 +97,9 @@ func (s *Store) Unpin(container string) error {
 	s.mu.Lock()
 	layers := s.pins[container]
 	delete(s.pins, container)
+	if len(layers) > 0 {
+		s.used[layers[len(layers)-1]] = s.now()
+	}
 	s.mu.Unlock()
 	if len(layers) == 0 {
 		return nil
@@ -142,6 +145,7 @@ func (s *Store) collect(blobs, layers []digest.Digest) (freed, error) {
 	}
 	s.died.Broadcast()
 	s.mu.Unlock()
+	s.due.Store(true)
 	s.behind.Go(func() {
 		if err := s.Reclaim(); err != nil {
 			s.log.Error("give back the space of what was removed", "err", err)
@@ -155,8 +159,25 @@ func (s *Store) collect(blobs, layers []digest.Digest) (freed, error) {
 func (s *Store) Reclaim() error {
 	s.emptying.Lock()
 	defer s.emptying.Unlock()
+	if s.due.Swap(false) {
+		defer s.emptied.Add(1)
+	}
 	return errors.Join(s.content.Empty(), s.layers.Empty())
 }
+
+// Reclaimed gives back the space of what was removed, and reports whether any
+// was given back since Emptied returned since: then it is worth to try again
+// what found the disk full.
+func (s *Store) Reclaimed(since int64) (bool, error) {
+	err := s.Reclaim()
+	return s.emptied.Load() != since, err
+}
+
+// Emptied counts how often space was given back.
+func (s *Store) Emptied() int64 { return s.emptied.Load() }
+
+// Fits makes room for n bytes, or says that there is none: see Room.
+func (s *Store) Fits(n int64) error { return s.room.Fits(n) }
 
 // Close waits until the space of all that was removed is given back.
 func (s *Store) Close() error {

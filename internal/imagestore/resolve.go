@@ -36,6 +36,7 @@ type Ref struct {
 	// Manifest is the image's manifest that the name leads to, by way of the
 	// target.
 	Manifest digest.Digest
+	Remote   bool // a registry is known to have it
 }
 
 // Resolve finds the image that ref means: a name, a name with a digest, an id,
@@ -147,7 +148,7 @@ func (s *Store) entries(tx *metadata.Tx, only digest.Digest) ([]Entry, error) {
 		if err != nil {
 			return fmt.Errorf("record of image name: %w", err)
 		}
-		e.Refs = append(e.Refs, Ref{r, n.Target, n.Manifest})
+		e.Refs = append(e.Refs, Ref{r, n.Target, n.Manifest, n.Remote})
 		if r.Digest == "" && e.Tagged.Before(n.Tagged) {
 			e.Tagged = n.Tagged
 		}

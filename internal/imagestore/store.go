@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -54,6 +55,7 @@ type Config struct {
 	DB      *metadata.DB
 	Content *content.Store
 	Layers  Layers
+	Room    *Room            // nil: no bound
 	Log     *slog.Logger     // nil: slog.Default()
 	Now     func() time.Time // nil: time.Now
 }
@@ -71,12 +73,16 @@ type Store struct {
 
 	// mu is held for looking and marking, never while files are removed.
 	mu     sync.Mutex
-	leases map[digest.Digest]int      // guarded by mu: how many leases hold it
-	pins   map[string][]digest.Digest // guarded by mu: layers by container
-	dying  map[digest.Digest]struct{} // guarded by mu: being removed from disk
-	died   *sync.Cond                 // of mu: dying became smaller
+	leases map[digest.Digest]int       // guarded by mu: how many leases hold it
+	pins   map[string][]digest.Digest  // guarded by mu: layers by container
+	dying  map[digest.Digest]struct{}  // guarded by mu: being removed from disk
+	died   *sync.Cond                  // of mu: dying became smaller
+	used   map[digest.Digest]time.Time // guarded by mu: when a container last left an image, by its highest layer
+	room   *Room
 
 	emptying sync.Mutex     // held while space is given back
+	due      atomic.Bool    // something was removed whose space is not given back
+	emptied  atomic.Int64   // how often space was given back
 	behind   sync.WaitGroup // who is at it in the background
 }
 
@@ -118,6 +124,7 @@ type name struct {
 	// index that lists it. It is kept as a blob.
 	Target digest.Digest `json:"target"`
 	Tagged time.Time     `json:"tagged"`
+	Remote bool          `json:"remote,omitempty"`
 }
 
 // Name is one name to give to an image.
@@ -126,6 +133,9 @@ type Name struct {
 	// Target is the digest of what has the name in the registry, an index or
 	// the manifest; empty means the manifest.
 	Target digest.Digest
+	// Remote is set where a registry is known to have it under that name: it can
+	// be had again.
+	Remote bool
 }
 
 // New returns a store of the images recorded in c.DB.
@@ -137,6 +147,11 @@ func New(c Config) *Store {
 		leases:    map[digest.Digest]int{},
 		pins:      map[string][]digest.Digest{},
 		dying:     map[digest.Digest]struct{}{},
+		used:      map[digest.Digest]time.Time{},
+		room:      c.Room,
+	}
+	if s.room != nil {
+		s.room.store = s
 	}
 	s.died = sync.NewCond(&s.mu)
 	if s.log == nil {
@@ -188,7 +203,7 @@ func (s *Store) putNames(tx *metadata.Tx, manifest digest.Digest, names []Name) 
 		if old, err := s.names.Get(tx, key(n.Ref)); err == nil {
 			replaced = append(replaced, old.Target)
 		}
-		if err := s.names.Put(tx, key(n.Ref), name{Manifest: manifest, Target: n.Target, Tagged: s.now()}); err != nil {
+		if err := s.names.Put(tx, key(n.Ref), name{Manifest: manifest, Target: n.Target, Tagged: s.now(), Remote: n.Remote}); err != nil {
 			return nil, err
 		}
 	}
@@ -265,7 +280,7 @@ func (s *Store) Known(manifest digest.Digest, n Name) error {
 		if _, err := s.manifests.Get(tx, string(manifest)); err != nil {
 			return err
 		}
-		if old, err := s.names.Get(tx, key(n.Ref)); err == nil && old.Manifest == manifest && old.Target == n.Target {
+		if old, err := s.names.Get(tx, key(n.Ref)); err == nil && old.Manifest == manifest && old.Target == n.Target && old.Remote == n.Remote {
 			return nil
 		}
 		_, err := s.putNames(tx, manifest, []Name{n})

@@ -56,7 +56,8 @@ type Store struct {
 	kind       mount.LayerKind
 	removed    func(path string)
 	why        string
-	bounding   sync.Mutex // held while a project for a writable layer is chosen
+	take       func(int64) error // see Bound
+	bounding   sync.Mutex        // held while a project for a writable layer is chosen
 
 	mu      sync.Mutex
 	flights map[digest.Digest]*flight // layers being unpacked; guarded by mu
@@ -92,6 +93,11 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Bound has take called before so many bytes of a layer's tar are written, which
+// is about what they take in either form; its error ends the unpacking. It must
+// be called before the first one.
+func (s *Store) Bound(take func(int64) error) { s.take = take }
 
 // choose picks the form of new layers.
 func (s *Store) choose() {

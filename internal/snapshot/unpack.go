@@ -78,6 +78,9 @@ func (s *Store) write(ctx context.Context, path string, diffID digest.Digest, ta
 	if s.kind == mount.Directory {
 		make = s.writeDirectory
 	}
+	if s.take != nil {
+		tar = bounded{tar, s.take}
+	}
 	err := make(ctx, path, tar, layer.Options{Limits: o.Limits}, func(i layer.Info) error { return match(i, diffID) })
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = errdefs.Hint(errdefs.With(errdefs.Exhausted, err), "free some space, for example with lade system prune")
@@ -164,6 +167,21 @@ func (s *Store) writeDirectory(ctx context.Context, path string, tar io.Reader, 
 		return err
 	}
 	return atomicfile.SyncDir(s.layers)
+}
+
+// bounded is a tar whose bytes are taken before they are written.
+type bounded struct {
+	io.Reader
+	take func(int64) error
+}
+
+// Read implements io.Reader.
+func (b bounded) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if takeErr := b.take(int64(n)); takeErr != nil {
+		return 0, takeErr
+	}
+	return n, err
 }
 
 func match(info layer.Info, diffID digest.Digest) error {

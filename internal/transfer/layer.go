@@ -13,6 +13,8 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/ident"
 	"lade/internal/image"
+	"lade/internal/imagestore"
+	"lade/internal/transfer/pipe"
 )
 
 // layer is one layer to get: the blob that holds it, and what it unpacks to.
@@ -49,16 +51,48 @@ func (t *Transfer) fetchLayer(ctx context.Context, from fetcher, l layer, rep *r
 		rep.send(Progress{ID: id, Action: "Already exists"})
 		return nil
 	case stored:
-		if err := t.unpackBlob(ctx, l, rep); err != nil {
+		if err := t.squeeze(ctx, l, rep, t.unpackBlob(ctx, l, rep)); err != nil {
 			return fmt.Errorf("layer %s: %w", id, err)
 		}
 	default:
-		if err := t.stream(ctx, from, l, unpacked, rep); err != nil {
+		err := t.stream(ctx, from, l, unpacked, rep)
+		if errors.Is(err, imagestore.ErrNoRoom) && !unpacked {
+			// The blob first, which says how much it unpacks to.
+			if err := t.stream(ctx, from, l, true, rep); err != nil {
+				return fmt.Errorf("layer %s: %w", id, err)
+			}
+		}
+		if err := t.squeeze(ctx, l, rep, err); err != nil {
 			return fmt.Errorf("layer %s: %w", id, err)
 		}
 	}
 	rep.send(Progress{ID: id, Action: "Pull complete"})
 	return nil
+}
+
+// squeeze unpacks a layer again, for which there was no room: what it takes is
+// counted first, and then room made for that, or for nothing.
+func (t *Transfer) squeeze(ctx context.Context, l layer, rep *reporter, err error) error {
+	if !errors.Is(err, imagestore.ErrNoRoom) {
+		return err
+	}
+	b, err := t.Content.Open(l.desc.Digest)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	var n int64
+	err = t.unpackInto(ctx, l, b, func(int64) {}, func(_ context.Context, _ digest.Digest, tar io.Reader) error {
+		n, err = io.Copy(io.Discard, tar)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := t.Images.Fits(n); err != nil {
+		return err
+	}
+	return t.unpackBlob(ctx, l, rep)
 }
 
 // unpackBlob makes a layer of a blob that is in the store.
@@ -87,7 +121,7 @@ func (t *Transfer) unpackInto(ctx context.Context, l layer, packed io.Reader, no
 	}
 	defer z.Close()
 	b := &budget{r: z, in: in, free: t.Limits.Free, ratio: t.Limits.Ratio, most: t.Limits.Layer, object: "layer " + image.ShortID(l.desc.Digest)}
-	tar, stop := ahead(ctx, readerFunc(func(p []byte) (int, error) {
+	tar, stop := pipe.Ahead(ctx, readerFunc(func(p []byte) (int, error) {
 		n, err := b.Read(p)
 		note(in.n)
 		return n, err
@@ -102,18 +136,18 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // unpacking is a layer being made of a stream.
 type unpacking struct {
-	pipe *pipe
+	pipe *pipe.Pipe
 	err  error         // set before the pipe's reader leaves
 	done chan struct{} // closed when err is final
 }
 
 // beginUnpack starts to make a layer of what will be sent to the pipe.
 func (t *Transfer) beginUnpack(ctx context.Context, l layer, note func(int64)) *unpacking {
-	u := &unpacking{pipe: newPipe(16), done: make(chan struct{})}
+	u := &unpacking{pipe: pipe.New(16), done: make(chan struct{})}
 	go func() {
 		defer close(u.done)
 		u.err = t.unpack(ctx, l, u.pipe, note)
-		u.pipe.leave()
+		u.pipe.Leave()
 	}()
 	return u
 }
@@ -134,15 +168,15 @@ func (t *Transfer) stream(ctx context.Context, from fetcher, l layer, unpacked b
 	}
 	defer w.Close()
 	extracting := rep.extracting(id, l.desc.Size)
-	u := &unpacking{pipe: newPipe(0), done: make(chan struct{})}
+	u := &unpacking{pipe: pipe.New(0), done: make(chan struct{})}
 	if unpacked {
-		u.pipe.leave()
+		u.pipe.Leave()
 		close(u.done)
 	} else {
 		u = t.beginUnpack(ctx, l, extracting.later)
 	}
 	err = t.download(ctx, from, w, l.desc, downloading{u, rep.counting(id, "Downloading", l.desc.Size)})
-	u.pipe.end(err)
+	u.pipe.End(err)
 	if err == nil {
 		rep.send(Progress{ID: id, Action: "Verifying Checksum"})
 		// The blob goes to disk while the layer is still being written.
@@ -200,15 +234,15 @@ func (t *Transfer) download(ctx context.Context, from fetcher, w *content.Writer
 // long as that listens.
 func (d downloading) copy(ctx context.Context, r io.Reader, w io.Writer, n int64) error {
 	for {
-		b := d.pipe.buffer()
-		m, err := fill(r, b)
+		b := d.pipe.Buffer()
+		m, err := pipe.Fill(r, b)
 		if m > 0 {
 			if _, err := w.Write(b[:m]); err != nil {
 				return err
 			}
 			n += int64(m)
 			d.note(n)
-			if !d.pipe.send(ctx, b[:m]) {
+			if !d.pipe.Send(ctx, b[:m]) {
 				if err := ctx.Err(); err != nil {
 					return err
 				}

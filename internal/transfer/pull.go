@@ -18,6 +18,7 @@ import (
 	"lade/internal/platform"
 	"lade/internal/reference"
 	"lade/internal/registry/auth"
+	"lade/internal/transfer/pipe"
 )
 
 // PullOptions says what to pull.
@@ -232,8 +233,8 @@ func (t *Transfer) fetchSmall(ctx context.Context, from fetcher, desc ocispec.De
 		return err
 	}
 	defer w.Close()
-	nobody := downloading{&unpacking{pipe: newPipe(0)}, func(int64) {}}
-	nobody.pipe.leave()
+	nobody := downloading{&unpacking{pipe: pipe.New(0)}, func(int64) {}}
+	nobody.pipe.Leave()
 	if err := t.download(ctx, from, w, desc, nobody); err != nil {
 		return errors.Join(err, w.Abort())
 	}
@@ -257,9 +258,43 @@ func (p *pull) layers(ctx context.Context, all []layer) error {
 		p.lease.Hold(l.desc.Digest, l.diffID)
 		p.rep.send(Progress{ID: image.ShortID(l.desc.Digest), Action: "Pulling fs layer"})
 	}
+	if err := p.fits(all); err != nil {
+		return err
+	}
 	all = slices.Clone(all)
 	slices.SortStableFunc(all, func(a, b layer) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
-	return p.t.each(ctx, all, func(ctx context.Context, l layer) error { return p.t.fetchLayer(ctx, p.repo, l, p.rep) })
+	return p.t.each(ctx, all, func(ctx context.Context, l layer) error { return p.fetch(ctx, l) })
+}
+
+// fits makes room for the layers that are not there yet, packed and unpacked:
+// for no less than twice what the manifest says.
+func (p *pull) fits(all []layer) error {
+	var need int64
+	for _, l := range all {
+		if _, ok, err := p.t.Content.Has(l.desc.Digest); err != nil {
+			return err
+		} else if !ok {
+			need += 2 * l.desc.Size
+		}
+	}
+	if need == 0 {
+		return nil
+	}
+	return p.t.Images.Fits(need)
+}
+
+// fetch brings a layer to disk. A full disk is no reason to give up while space
+// of what was removed comes back.
+func (p *pull) fetch(ctx context.Context, l layer) error {
+	since := p.t.Images.Emptied()
+	err := p.t.fetchLayer(ctx, p.repo, l, p.rep)
+	if !full(err) {
+		return err
+	}
+	if again, emptyErr := p.t.Images.Reclaimed(since); !again {
+		return errors.Join(err, emptyErr)
+	}
+	return p.t.fetchLayer(ctx, p.repo, l, p.rep)
 }
 
 // each calls fn for the layers, several at a time. The first error stops all.
@@ -286,7 +321,7 @@ func (p *pull) record(img image.Image, desc ocispec.Descriptor, layers []layer, 
 	ref := p.o.Ref
 	var names []imagestore.Name
 	if p.o.From == nil {
-		names = append(names, imagestore.Name{Ref: ref.WithDigest(target), Target: target})
+		names = append(names, imagestore.Name{Ref: ref.WithDigest(target), Target: target, Remote: true})
 	}
 	if ref.Tag != "" && ref.Digest == "" {
 		names = append(names, imagestore.Name{Ref: ref, Target: target})

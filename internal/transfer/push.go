@@ -371,5 +371,5 @@ func (p *push) known(target digest.Digest) error {
 	if target != p.o.Target && target != p.o.Manifest {
 		return nil // a platform whose image has a record of its own
 	}
-	return p.t.Images.Known(p.o.Manifest, imagestore.Name{Ref: p.o.Ref.WithDigest(target), Target: target})
+	return p.t.Images.Known(p.o.Manifest, imagestore.Name{Ref: p.o.Ref.WithDigest(target), Target: target, Remote: true})
 }

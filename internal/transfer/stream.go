@@ -3,11 +3,9 @@ package transfer
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -15,119 +13,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/image"
 )
-
-const chunkSize = 128 << 10
-
-// pipe hands chunks from one goroutine to another without copying them. Its
-// buffer lets both work at the same time, and bounds how far the writer gets
-// ahead.
-type pipe struct {
-	full  chan []byte
-	empty chan []byte
-	gone  chan struct{} // the reader left
-	once  sync.Once
-	err   error // why the writer ended; set before full is closed
-	rest  []byte
-	last  []byte
-}
-
-// newPipe returns a pipe with room for n chunks.
-func newPipe(n int) *pipe {
-	return &pipe{full: make(chan []byte, n), empty: make(chan []byte, n+2), gone: make(chan struct{})}
-}
-
-// buffer returns a chunk to fill.
-func (p *pipe) buffer() []byte {
-	select {
-	case b := <-p.empty:
-		return b[:chunkSize]
-	default:
-		return make([]byte, chunkSize)
-	}
-}
-
-// send passes b to the reader, which then owns it. It reports false if the
-// reader has left.
-func (p *pipe) send(ctx context.Context, b []byte) bool {
-	select {
-	case p.full <- b:
-		return true
-	case <-p.gone:
-	case <-ctx.Done():
-	}
-	return false
-}
-
-// end ends the stream: with io.EOF if err is nil.
-func (p *pipe) end(err error) {
-	if err == nil {
-		err = io.EOF
-	}
-	p.err = err
-	close(p.full)
-}
-
-// Read implements io.Reader.
-func (p *pipe) Read(b []byte) (int, error) {
-	if len(p.rest) == 0 {
-		if p.last != nil {
-			select {
-			case p.empty <- p.last:
-			default:
-			}
-			p.last = nil
-		}
-		next, ok := <-p.full
-		if !ok {
-			return 0, p.err
-		}
-		p.rest, p.last = next, next
-	}
-	n := copy(b, p.rest)
-	p.rest = p.rest[n:]
-	return n, nil
-}
-
-// leave tells the writer that nobody reads any more.
-func (p *pipe) leave() { p.once.Do(func() { close(p.gone) }) }
-
-// ahead reads from r in a goroutine of its own, so that what r does (inflate)
-// and what the reader does (hash, write) go on at the same time. The goroutine
-// ends with r, or soon after stop.
-func ahead(ctx context.Context, r io.Reader) (out io.Reader, stop func()) {
-	p := newPipe(8)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			b := p.buffer()
-			n, err := fill(r, b)
-			if n > 0 && !p.send(ctx, b[:n]) {
-				p.end(context.Cause(ctx))
-				return
-			}
-			if err != nil {
-				if errors.Is(err, io.EOF) {
-					err = nil
-				}
-				p.end(err)
-				return
-			}
-		}
-	}()
-	return p, func() { p.leave(); <-done }
-}
-
-// fill reads until b is full or r ends, and returns r's own error: io.ReadFull
-// would not tell a plain end from a broken one.
-func fill(r io.Reader, b []byte) (n int, err error) {
-	for n < len(b) && err == nil {
-		var m int
-		m, err = r.Read(b[n:])
-		n += m
-	}
-	return n, err
-}
 
 // compressionOf tells a stream's compression from its first bytes. Media types
 // are not asked: what counts in the end is that the unpacked bytes have the
