@@ -133,8 +133,12 @@ func (d *driver) file(name string) (bad int, err error) {
 	}
 	defer hangUp()
 	results := make(chan []result)
-	go func() { results <- parseTAP(bufio.NewScanner(r)) }()
-	if err := reap(pid); err != nil {
+	over, stop := make(chan struct{}), make(chan struct{})
+	go func() { results <- parseTAP(bufio.NewScanner(r), func() { close(over) }) }()
+	go endLost(over, stop)
+	err = reap(pid)
+	close(stop)
+	if err != nil {
 		return 0, err
 	}
 	// A process that was left behind may hold the pipe: nothing of it counts.

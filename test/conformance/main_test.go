@@ -22,11 +22,15 @@ ok 4 last # skip
 		{name: "it breaks", verdict: failed, output: "# (in test file x.bats, line 3)\n"},
 		{name: "last", verdict: skipped},
 	}
-	got := parseTAP(bufio.NewScanner(strings.NewReader(tap)))
+	over := 0
+	got := parseTAP(bufio.NewScanner(strings.NewReader(tap)), func() { over++ })
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(result{})); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
-	if got := parseTAP(bufio.NewScanner(strings.NewReader("syntax error\n"))); len(got) != 1 || got[0].verdict != failed {
+	if over != 1 {
+		t.Errorf("it was over %d times", over)
+	}
+	if got := parseTAP(bufio.NewScanner(strings.NewReader("syntax error\n")), nil); len(got) != 1 || got[0].verdict != failed {
 		t.Errorf("a broken file: %v", got)
 	}
 }

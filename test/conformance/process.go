@@ -6,6 +6,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -37,6 +40,44 @@ func reap(pid int) error {
 			return nil
 		}
 	}
+}
+
+// endLost ends the suite's terminal receivers that are left when all tests are
+// over, until stop is closed. A test that fails, or is over before its receiver
+// has written its pid file, leaves it behind, and bats would wait for it forever.
+func endLost(over, stop <-chan struct{}) {
+	select {
+	case <-over:
+	case <-stop:
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for _, pid := range receivers() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// receivers returns those of this process's children, which include all orphans.
+func receivers() []int {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	var pids []int
+	for _, file := range lists {
+		list, _ := os.ReadFile(file)
+		for word := range strings.FieldsSeq(string(list)) {
+			name, _ := os.ReadFile("/proc/" + word + "/comm")
+			if pid, err := strconv.Atoi(word); err == nil && string(name) == "recvtty\n" {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // soon is when what is left in a pipe has been read.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -25,12 +26,21 @@ type result struct {
 }
 
 // parseTAP reads what bats prints: a line for each test, and after it, behind
-// "#", what the test has printed.
-func parseTAP(in *bufio.Scanner) []result {
+// "#", what the test has printed. It calls over when the last one has ended.
+func parseTAP(in *bufio.Scanner, over func()) []result {
 	in.Buffer(nil, 1<<22)
 	var all []result
-	for in.Scan() {
+	for planned := 0; in.Scan(); {
 		line := in.Text()
+		if n, ok := strings.CutPrefix(line, "1.."); ok && len(all) == 0 {
+			planned, _ = strconv.Atoi(n)
+			continue
+		}
+		if strings.HasPrefix(line, "ok ") || strings.HasPrefix(line, "not ok ") {
+			if planned--; planned == 0 {
+				over()
+			}
+		}
 		if rest, ok := strings.CutPrefix(line, "not ok "); ok {
 			all = append(all, result{verdict: failed, name: testName(rest)})
 			continue
@@ -48,7 +58,7 @@ func parseTAP(in *bufio.Scanner) []result {
 		}
 		if n := len(all); n > 0 {
 			all[n-1].output += line + "\n"
-		} else if !strings.HasPrefix(line, "1..") {
+		} else {
 			// Before the first test: the file itself is in trouble.
 			all = append(all, result{verdict: failed, name: "(file)", output: line + "\n"})
 		}

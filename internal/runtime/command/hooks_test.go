@@ -138,3 +138,15 @@ func TestHookMounts(t *testing.T) {
 		}
 	}
 }
+
+// TestHookFilter: a hook at the container's place is under its filter.
+func TestHookFilter(t *testing.T) {
+	m := newMachine(t, func(c *specs.Spec) {
+		c.Process.Args = []string{"true"}
+		c.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActKillProcess}}}
+		c.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/mkdir", Args: []string{"mkdir", "/dev/shm/new"}}}}
+	})
+	if out, err := m.run("run", "--bundle", m.bundle, kerneltest.ID(t)); code(err) != 1 || !strings.Contains(out, "error running startContainer hook #0: /bin/mkdir: signal: bad system call") {
+		t.Errorf("got %q, %v", out, err)
+	}
+}

@@ -177,7 +177,7 @@ func TestBindInside(t *testing.T) {
 					mapped(t, c)
 				}
 			})
-			if got := m.sh("cat /final/file /copy"); got != "seen\nseen\n" {
+			if got := m.sh("cat /final/file && cat /copy"); strings.Count(got, "seen") != 2 {
 				t.Errorf("user namespace %v, idmap %v: got %q", user, idmap, got)
 			}
 		}
@@ -367,5 +367,57 @@ func TestIDMapOfJoinedNamespace(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Stat(filepath.Join(dir, "g"), &st); err != nil || st.Uid != 0 {
 		t.Errorf("on the host it belongs to %d, %v", st.Uid, err)
+	}
+}
+
+// TestDanglingMountpoint: a mount on a link that leads nowhere makes what the
+// link names, inside the root.
+func TestDanglingMountpoint(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("bound\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := newMachine(t, func(c *specs.Spec) {
+		c.Root.Readonly = false
+		for link, to := range map[string]string{"jump": "/none/below", "hosts": "/jump/hosts"} {
+			if err := os.Symlink(to, filepath.Join(c.Root.Path, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Mounts = append(c.Mounts, specs.Mount{Destination: "/hosts", Type: "bind", Source: file, Options: []string{"bind"}})
+	})
+	if got := m.sh("cat /hosts && cat /none/below/hosts"); strings.Count(got, "bound") != 2 {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestNoPivot: without pivot_root, too, no user namespace in the container
+// mounts a procfs in which nothing is masked.
+func TestNoPivot(t *testing.T) {
+	m := newMachine(t, func(c *specs.Spec) {
+		powerful(c, "CAP_SETFCAP")
+		c.Process.Args = []string{"sh", "-c", "pwd; ls /proc/1/status; unshare -Umrpf mount -t proc none /proc"}
+	})
+	out, err := m.run("run", "--no-pivot", "--bundle", m.bundle, kerneltest.ID(t))
+	if err == nil || !strings.HasPrefix(out, "/\n/proc/1/status\n") || !strings.Contains(out, "ermission denied") {
+		t.Errorf("got %q, %v", out, err)
+	}
+}
+
+// TestMaskedDirectories: one empty directory masks all, and each of them once.
+func TestMaskedDirectories(t *testing.T) {
+	m := newMachine(t, func(c *specs.Spec) {
+		for _, d := range []string{"a", "b"} {
+			if err := os.Mkdir(filepath.Join(c.Root.Path, d), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Linux.MaskedPaths = []string{"/none", "/a", "/b", "/a/"}
+	})
+	const script = `[ $(stat -c %d /a) = $(stat -c %d /b) ] && awk '$5 == "/a"' /proc/self/mountinfo | wc -l; touch /b/x`
+	m.args("sh", "-c", script)
+	out, err := m.run("run", "--bundle", m.bundle, kerneltest.ID(t))
+	if err == nil || !strings.HasPrefix(out, "1\n") || !strings.Contains(out, "Read-only") {
+		t.Errorf("got %q, %v", out, err)
 	}
 }

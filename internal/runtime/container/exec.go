@@ -16,6 +16,7 @@ import (
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/exec"
 	"lade/internal/runtime/plan"
+	"lade/internal/runtime/plan/environ"
 	"lade/internal/runtime/program"
 	"lade/internal/runtime/state"
 )
@@ -135,7 +136,7 @@ func planExec(store state.Store, o ExecOptions, follow bool) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	if plan.Homeless(proc.Env) {
+	if environ.Homeless(proc.Env) {
 		facts.Home = home(fmt.Sprintf("/proc/%d/root", rec.PID), proc.User.UID)
 	}
 	if follow {

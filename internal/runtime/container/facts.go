@@ -17,6 +17,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/plan"
+	"lade/internal/runtime/plan/environ"
 	"lade/internal/runtime/plan/limits"
 )
 
@@ -55,12 +56,18 @@ func gather(o *CreateOptions, b *bundle.Bundle) (plan.Facts, error) {
 	if f.Sources, err = sources(b.Config, b.Rootfs); err != nil {
 		return f, err
 	}
+	f.Places = places(b.Rootfs, b.Config)
+	if o.NoPivot {
+		if f.Pseudo, err = pseudo(b.Rootfs); err != nil {
+			return f, err
+		}
+	}
 	if b.Config.Hooks != nil {
 		f.RootMount = mountOf(b.Rootfs)
 	}
 	f.OwnNamespaces = ownNamespaces(b.Config)
 	f.Resctrl = resctrlRoot(b.Config)
-	if p := b.Config.Process; p != nil && b.Rootfs != "" && plan.Homeless(p.Env) {
+	if p := b.Config.Process; p != nil && b.Rootfs != "" && environ.Homeless(p.Env) {
 		f.Home = home(b.Rootfs, p.User.UID)
 	}
 	return f, nil

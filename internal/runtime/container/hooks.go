@@ -18,6 +18,7 @@ import (
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/exec"
 	"lade/internal/runtime/plan"
+	"lade/internal/runtime/plan/environ"
 	"lade/internal/runtime/program"
 	"lade/internal/runtime/state"
 )
@@ -200,7 +201,7 @@ func startHooks(ctx context.Context, b *bundle.Bundle, rec *state.Record) error 
 		if len(hook.Env) == 0 && b.Config.Process != nil {
 			// Nobody said so, but engines have come to count on it.
 			hook.Env = b.Config.Process.Env
-			if plan.Homeless(hook.Env) {
+			if environ.Homeless(hook.Env) {
 				dir := home(fmt.Sprintf("/proc/%d/root", rec.PID), b.Config.Process.User.UID)
 				hook.Env = append(slices.Clone(hook.Env), "HOME="+cmp.Or(dir, "/"))
 			}

@@ -24,7 +24,7 @@ func handOn(c *specs.LinuxSeccomp, rec *state.Record, status state.Status, fd, p
 	}
 	conn, err := exec.Connect(c.ListenerPath, unix.SOCK_STREAM)
 	if err != nil {
-		return err
+		return fmt.Errorf("failed to connect with seccomp agent specified in the seccomp profile: %w", err)
 	}
 	defer unix.Close(conn)
 	if err := unix.Sendmsg(conn, msg, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL); err != nil {

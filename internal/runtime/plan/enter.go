@@ -134,6 +134,11 @@ func Hook(in Input, f Facts, kind string, h *specs.Hook) (*program.Program, erro
 	b.do("", "umask", program.Octal(0o022))
 	b.do("nothing of the runtime is left open", "close_range", program.Int(3), program.Named(0xffffffff, "~0"), program.Named(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
 	b.do("nothing but execve is left", "write", program.FD(program.Report), program.Bytes([]byte{'x'}, "executing"), program.Int(1))
+	if kind == "startContainer" {
+		if err := b.hookFilter(); err != nil {
+			return nil, err
+		}
+	}
 	args := h.Args
 	if len(args) == 0 {
 		args = []string{h.Path}

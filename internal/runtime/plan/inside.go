@@ -37,7 +37,7 @@ func (b *builder) bindInside(i int, m *specs.Mount, o mountopt.Options) {
 	say := "open the source " + m.Source + " of the mount at " + m.Destination
 	attach := func(dir bool) []program.Step {
 		return []program.Step{
-			placing(m.Destination, dir, step.InRoot, label, b.outsideProc(i, m)...),
+			b.placing(m.Destination, dir, step.InRoot, label, b.outsideProc(i, m)...),
 			step.Say(step.Attach(mntFD, placeFD), "mount "+m.Source+" at "+m.Destination), step.Close(placeFD),
 		}
 	}

@@ -28,6 +28,7 @@ const (
 	mntFD   program.Slot = "mnt"   // the mount at hand
 	placeFD program.Slot = "place" // where it goes
 	nullFD  program.Slot = "null"  // the host's /dev/null
+	emptyFD program.Slot = "empty" // the directory that masks others
 )
 
 // root makes the container's file system and enters it.
@@ -96,7 +97,9 @@ func (b *builder) rootMount() error {
 	if !b.sharedWithHost() {
 		open = append(open, step.Why(step.SetAttr(tree, 0, 0, flags&^unix.MS_REC, true), "no mount in the root reaches the host"))
 	}
-	open = append(open, step.Why(step.SetAttr(tree, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
+	if f, _, _ := mountopt.Propagation(b.cfg.Linux.RootfsPropagation); f != unix.MS_SLAVE {
+		open = append(open, step.Why(step.SetAttr(tree, 0, 0, unix.MS_PRIVATE, false), "no mount on the root reaches the host"))
+	}
 	if b.f.Rootless {
 		b.add(open...) // only the child may
 	} else {
@@ -223,6 +226,9 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 		attr &^= unix.MOUNT_ATTR_RDONLY // something is yet to be done in it
 	}
 	data := b.mountData(m.Type, o.Data)
+	if mode := b.f.Places[m.Destination].Mode; inherits && mode != 0 {
+		data = append(slices.Clone(data), fmt.Sprintf("mode=%o", mode))
+	}
 	if o.Readonly && !slices.Contains([]string{"tmpfs", "proc", "sysfs", "devpts", "mqueue"}, m.Type) {
 		data = append(slices.Clone(data), "ro") // a device must not even be opened for writing
 	}
@@ -246,6 +252,9 @@ func (b *builder) fileSystem(i int, m *specs.Mount, o mountopt.Options) error {
 		found = append(found, inheritMode(label)...)
 	}
 	b.place(m.Destination, true, resolve, label, found...)
+	if resolve&unix.RESOLVE_NO_SYMLINKS != 0 {
+		b.steps[len(b.steps)-1].Say = fmt.Sprintf("%s at %s must be mounted on ordinary directory", m.Type, m.Destination)
+	}
 	if o.CopyUp {
 		b.copyUp(i, o)
 	}
@@ -410,41 +419,15 @@ func (b *builder) openTrees() []program.Step {
 // nobody can swap one for a link to elsewhere (CVE-2021-30465, CVE-2024-45310).
 // found are steps for a place that was there.
 func (b *builder) place(dest string, dir bool, resolve uint64, label string, found ...program.Step) {
-	b.add(placing(dest, dir, resolve, label, found...))
+	b.add(b.placing(dest, dir, resolve, label, found...))
 }
 
-func placing(dest string, dir bool, resolve uint64, label string, found ...program.Step) program.Step {
+func (b *builder) placing(dest string, dir bool, resolve uint64, label string, found ...program.Step) program.Step {
 	open := step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD)
 	open.Why = label
 	open.Say = "find " + dest + " in the root"
 	open.Tolerate = []syscall.Errno{syscall.ENOENT}
 	open.Then = found
-	open.Else = makePath(dest, dir, resolve)
+	open.Else = step.MakePath(rootFD, cmp.Or(b.f.Places[dest].Link, dest), dir, resolve, placeFD)
 	return open
-}
-
-// makePath makes a directory, or a file in its directory, and yields it in
-// slot placeFD.
-func makePath(dest string, dir bool, resolve uint64) []program.Step {
-	const up program.Slot = "up"
-	parts := strings.Split(strings.Trim(path.Clean(dest), "/"), "/")
-	var steps []program.Step
-	for k, name := range parts {
-		last := k == len(parts)-1
-		parent := rootFD
-		if k > 0 {
-			parent = up
-			steps = append(steps, step.Openat2(rootFD, path.Join(parts[:k]...), step.PathOnly|unix.O_DIRECTORY, resolve, up))
-		}
-		make := program.Step{Call: "mkdirat", Args: []program.Arg{program.FD(parent), program.String(name), program.Octal(0o755)}, Tolerate: []syscall.Errno{syscall.EEXIST}}
-		if last && !dir {
-			make = program.Step{Call: "mknodat", Args: []program.Arg{program.FD(parent), program.String(name), program.Octal(unix.S_IFREG | 0o644), program.Int(0)}, Tolerate: []syscall.Errno{syscall.EEXIST}}
-		}
-		make.Say = "make " + dest + " in the root"
-		steps = append(steps, make)
-		if k > 0 {
-			steps = append(steps, step.Close(up))
-		}
-	}
-	return append(steps, step.Say(step.Openat2(rootFD, dest, step.PathOnly, resolve, placeFD), "find "+dest+" in the root"))
 }

@@ -52,9 +52,15 @@ type Input struct {
 type Source struct {
 	Dir  bool // a directory
 	Proc bool // on procfs
-	// Inside tells that it lies in the container's root, where what it is is
-	// known only when the mounts before it are made.
+	// Inside tells that it lies in the container's root: what is there is known
+	// only when the mounts before it are made.
 	Inside bool
+}
+
+// Place is what is known about a place in the root where something is mounted.
+type Place struct {
+	Mode uint32 // of a directory that is there
+	Link string // where links lead of which the last leads nowhere
 }
 
 // Facts are what a program depends on and the configuration does not say.
@@ -70,6 +76,11 @@ type Facts struct {
 	Limits map[int]unix.Rlimit
 	// Sources holds the source of every bind mount.
 	Sources map[string]Source
+	// Places holds what is known about places in the root, by destination.
+	Places map[string]Place
+	// Pseudo are the mounts of procfs and sysfs that would stay without
+	// pivot_root.
+	Pseudo []string
 	// RootMount is the mount of the host that the root lies on; it is looked
 	// for where it matters only.
 	RootMount string

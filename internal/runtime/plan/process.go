@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/capability"
+	"lade/internal/runtime/plan/environ"
 	"lade/internal/runtime/plan/limits"
 	"lade/internal/runtime/plan/step"
 	"lade/internal/runtime/program"
@@ -306,7 +307,7 @@ func (b *builder) lookup() []string {
 		return []string{file}
 	}
 	var names []string
-	for dir := range strings.SplitSeq(lookupPath(b.proc.Env), ":") {
+	for dir := range strings.SplitSeq(environ.Path(b.proc.Env), ":") {
 		if path.IsAbs(dir) { // a relative one is not searched: neither does Go
 			names = append(names, path.Join(dir, file))
 		}
@@ -326,19 +327,9 @@ func (b *builder) lookup() []string {
 	return names
 }
 
-// lookupPath returns PATH; where it is not set, what shells take then.
-func lookupPath(env []string) string {
-	for _, e := range slices.Backward(env) {
-		if p, ok := strings.CutPrefix(e, "PATH="); ok {
-			return p
-		}
-	}
-	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-}
-
 // execute tries the names in turn, as execvp does.
 func (b *builder) execute(names []string) {
-	env := b.environment()
+	env := environ.Of(b.proc.Env, b.f.Home)
 	args := program.Strings(b.proc.Args)
 	vector := program.Strings(env)
 	for i, p := range names {
@@ -348,42 +339,6 @@ func (b *builder) execute(names []string) {
 		}
 		b.add(s)
 	}
-}
-
-// environment leaves each variable its last value, and adds what every process
-// can count on: programs disagree about which of two values counts.
-func (b *builder) environment() []string {
-	env := make([]string, 0, len(b.proc.Env)+1)
-	seen := make(map[string]bool, len(b.proc.Env))
-	for _, e := range slices.Backward(b.proc.Env) {
-		name, _, _ := strings.Cut(e, "=")
-		if seen[name] {
-			continue
-		}
-		seen[name] = true
-		if e != "HOME=" {
-			env = append(env, e)
-		}
-	}
-	slices.Reverse(env)
-	if Homeless(b.proc.Env) {
-		home := b.f.Home
-		if home == "" {
-			home = "/"
-		}
-		env = append(env, "HOME="+home)
-	}
-	return env
-}
-
-// Homeless reports whether an environment leaves HOME unset or empty.
-func Homeless(env []string) bool {
-	for _, e := range slices.Backward(env) {
-		if home, ok := strings.CutPrefix(e, "HOME="); ok {
-			return home == ""
-		}
-	}
-	return true
 }
 
 // wait stops a created container until it is started.

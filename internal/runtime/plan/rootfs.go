@@ -47,28 +47,35 @@ func (b *builder) protect() {
 		}}
 		b.add(open)
 	}
+	seen := map[string]bool{}
 	for i, p := range l.MaskedPaths {
-		b.mask(i, p)
+		if p = path.Clean(p); !seen[p] {
+			b.mask(i, p)
+		}
+		seen[p] = true
 	}
 	if len(l.MaskedPaths) > 0 {
-		b.add(step.Close(nullFD))
+		b.add(step.Close(nullFD), step.Why(step.Tolerate(step.Close(emptyFD), syscall.EBADF), "if there is one"))
 	}
 }
 
 // mask lays the host's /dev/null over a file, or an empty directory over a
-// directory. A path that does not exist need not be masked.
+// directory, which is the same one everywhere: the first one makes it. A path
+// that does not exist need not be masked.
 func (b *builder) mask(i int, p string) {
-	cover := func(first ...program.Step) []program.Step {
-		return append(first, step.Say(step.Attach(mntFD, placeFD), "mask "+p), step.Close(mntFD), step.Close(placeFD))
-	}
+	attach := step.Say(step.Attach(mntFD, placeFD), "mask "+p)
 	const attr = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
 	file := step.Openat2(rootFD, p, step.PathOnly, step.InRoot, placeFD)
 	file.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
-	file.Then = cover(step.CloneTree(program.FD(nullFD), "", false, mntFD))
+	file.Then = []program.Step{step.CloneTree(program.FD(nullFD), "", false, mntFD), attach, step.Close(mntFD), step.Close(placeFD)}
+	again := step.Tolerate(step.CloneTree(program.FD(emptyFD), "", false, mntFD), syscall.EBADF)
+	again.Then = []program.Step{attach}
+	again.Else = append(step.NewFS("tmpfs", "tmpfs", b.mountData("tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}), attr, mntFD), attach,
+		program.Step{Call: "fcntl", Yield: emptyFD, Args: []program.Arg{program.FD(mntFD), program.Named(unix.F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"), program.Int(3)}, Why: "for the directories to come"})
 	dir := step.Openat2(rootFD, p, step.PathOnly|unix.O_DIRECTORY, step.InRoot, placeFD)
 	dir.Why = step.Field("linux.maskedPaths", i)
 	dir.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR}
-	dir.Then = cover(step.NewFS("tmpfs", "tmpfs", b.mountData("tmpfs", []string{"nr_blocks=1", "nr_inodes=1"}), attr, mntFD)...)
+	dir.Then = []program.Step{again, step.Close(mntFD), step.Close(placeFD)}
 	dir.Else = []program.Step{file}
 	b.add(dir)
 }
@@ -228,7 +235,7 @@ func (b *builder) workdir() {
 		open.Why = "process.cwd is made where it is missing"
 		// What is wrong with it besides, the process itself will find, as its user.
 		open.Tolerate = []syscall.Errno{syscall.ENOENT, syscall.ENOTDIR, syscall.ELOOP, syscall.EACCES, syscall.EXDEV}
-		open.Else = makePath(cwd, true, step.InRoot)
+		open.Else = step.MakePath(rootFD, cwd, true, step.InRoot, placeFD)
 		for i := range open.Else {
 			s := &open.Else[i]
 			s.Tolerate = []syscall.Errno{
@@ -250,8 +257,9 @@ func (b *builder) enter() {
 	}
 	b.do("root.path", "fchdir", program.FD(rootFD))
 	if b.in.NoPivot {
+		b.barePseudo()
 		b.add(
-			step.Why(step.Mount(".", "/", unix.MS_MOVE), "--no-pivot"),
+			step.Why(step.Tolerate(step.Mount(".", "/", unix.MS_MOVE), syscall.ELOOP), "--no-pivot; it may be there"),
 			program.Step{Call: "chroot", Args: []program.Arg{program.String(".")}, Why: "--no-pivot"},
 		)
 	} else {
@@ -278,6 +286,21 @@ func (b *builder) enter() {
 		b.add(step.Why(step.SetAttr(rootFD, unix.MOUNT_ATTR_RDONLY, 0, 0, false), "root.readonly"))
 	}
 	b.add(step.Close(rootFD))
+}
+
+// barePseudo takes away the host's own procfs and sysfs, which without
+// pivot_root stay in the mount namespace: the kernel lets a user namespace in
+// the container mount another of each, with nothing masked, as long as there is one.
+func (b *builder) barePseudo() {
+	for _, p := range b.f.Pseudo {
+		apart := step.Tolerate(step.Mount("", p, unix.MS_SLAVE|unix.MS_REC), syscall.ENOENT, syscall.EINVAL)
+		apart.Why = "--no-pivot: no bare " + p + " is left to the container"
+		cover := step.Mount("tmpfs", p, 0)
+		cover.Args[2] = program.String("tmpfs")
+		away := program.Step{Call: "umount2", Args: []program.Arg{program.String(p), program.Named(unix.MNT_DETACH, "MNT_DETACH")}, Tolerate: []syscall.Errno{syscall.EINVAL, syscall.EPERM}, Else: []program.Step{cover}}
+		apart.Then = []program.Step{away}
+		b.add(apart)
+	}
 }
 
 // sharedRoot enters the root where the mounts are not the container's own.

@@ -13,7 +13,7 @@ import (
 func (b *builder) scheduling() error {
 	for _, part := range []func() ([]program.Step, error){
 		func() ([]program.Step, error) { return scheduling.Personality(b.cfg.Linux.Personality) },
-		func() ([]program.Step, error) { return scheduling.Scheduler(b.proc.Scheduler) },
+		b.scheduler,
 		func() ([]program.Step, error) { return scheduling.IOPriority(b.proc.IOPriority) },
 		func() ([]program.Step, error) { return scheduling.MemoryPolicy(b.cfg.Linux.MemoryPolicy) },
 	} {
@@ -24,6 +24,17 @@ func (b *builder) scheduling() error {
 		b.add(steps...)
 	}
 	return b.affinity(true)
+}
+
+// scheduler takes process.scheduler. The kernel has no deadlines for processes
+// that may not use all CPUs.
+func (b *builder) scheduler() ([]program.Step, error) {
+	steps, err := scheduling.Scheduler(b.proc.Scheduler)
+	if r := b.cfg.Linux.Resources; len(steps) > 0 && r != nil && r.CPU != nil && r.CPU.Cpus != "" {
+		last := &steps[len(steps)-1]
+		last.Say += " (process scheduler can't be used together with AllowedCPUs, linux.resources.cpu.cpus)"
+	}
+	return steps, err
 }
 
 // affinity takes one half of process.execCPUAffinity, which is about processes

@@ -42,6 +42,17 @@ func (b *builder) seccomp() (*program.Step, error) {
 	return s, nil
 }
 
+// hookFilter puts a hook that runs in the container's place under the
+// container's filter. One that asks an agent is left out: the agent was told of
+// the container's process alone, and waits for no other.
+func (b *builder) hookFilter() error {
+	s, err := b.seccomp()
+	if s != nil && s.Yield == "" {
+		b.add(*s)
+	}
+	return err
+}
+
 // listenerFD is where the system calls come that somebody else decides on.
 const listenerFD program.Slot = "listener"
 
