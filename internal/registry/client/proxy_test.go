@@ -49,7 +49,7 @@ func TestProxy(t *testing.T) {
 			w.WriteHeader(http.StatusBadGateway)
 			return
 		}
-		tunnel(t, w, registry.Listener.Addr().String())
+		tunnel(t, w, r, registry.Listener.Addr().String())
 	}))
 	defer proxy.Close()
 	authority := filepath.Join(t.TempDir(), "ca.pem")
@@ -79,9 +79,9 @@ func TestProxy(t *testing.T) {
 }
 
 // tunnel connects a proxy's client with the registry, whatever the name was.
-func tunnel(t *testing.T, w http.ResponseWriter, to string) {
+func tunnel(t *testing.T, w http.ResponseWriter, r *http.Request, to string) {
 	t.Helper()
-	up, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", to)
+	up, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", to)
 	if err != nil {
 		w.WriteHeader(http.StatusBadGateway)
 		return
