@@ -143,6 +143,17 @@ func ImageDiffPath(name string) string { return "/lade/images/" + name + "/diff"
 // ExplainPath returns the path of ExplainPattern for one container.
 func ExplainPath(id string) string { return "/lade/containers/" + id + "/explain" }
 
+// ContainerEnd is what is known of how a container ended the last time, beyond
+// what Docker's State has room for. It stands in a container's description as
+// "Lade", which Docker's clients pass over.
+type ContainerEnd struct {
+	Signal      int    `json:",omitempty"` // that ended it; 0: none did
+	KilledBy    string `json:",omitempty"` // who asked for that signal: client, stop, engine
+	PeakMemory  int64  `json:",omitempty"` // the most memory it had, in bytes; 0: not known
+	MemoryLimit int64  `json:",omitempty"` // what it may have, in bytes; 0: no limit
+	Unknown     bool   `json:",omitempty"` // nobody saw the end
+}
+
 // The environment of Lade's programs.
 const (
 	// EnvHost is where the engine listens, such as unix:///run/lade/lade.sock.

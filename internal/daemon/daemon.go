@@ -117,13 +117,13 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	}
 	open.add(images.store)
 
-	volumes, err := newVolumes(o, g.durable, log)
+	volumes, err := newVolumes(o, g.durable, happens, log)
 	if err != nil {
 		return nil, err
 	}
 
 	// Networks. Without the rights to make them, containers have none.
-	networks, err := newEndpoints(o, g, log, &open)
+	networks, err := newEndpoints(o, g, happens, log, &open)
 	if err != nil {
 		log.Warn("containers have no networks", "err", err)
 	}
@@ -167,9 +167,10 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if err != nil {
 		return nil, err
 	}
+	told := toldImages{images, happens}
 	services := dockerapi.Services{
 		Lifecycle: containers, States: containers, Streams: containers, Execs: execs,
-		Images: images, Archives: images, Registries: images.registries,
+		Images: told, Archives: told, Registries: toldRegistries{images.registries, happens},
 		System: sys, Disk: disk, Check: newCheck(images, disk, log), Prune: prune.New(prunable{containers}), Volumes: volumes, Files: archive.New(trees{containers}),
 		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}

@@ -27,10 +27,11 @@ type endpoints struct {
 }
 
 // newEndpoints returns the networks, and who answers for their names.
-func newEndpoints(o Options, g ground, log *slog.Logger, open *closers) (*endpoints, error) {
+func newEndpoints(o Options, g ground, t teller, log *slog.Logger, open *closers) (*endpoints, error) {
 	names := new(dns.Table)
 	bridge, err := network.New(network.Options{
 		Owner: o.StateDir, Records: g.boot, Durable: g.durable, Names: names, Ranges: o.Pools, Publish: o.Publish, Log: log,
+		Changed: networkChanged(t),
 	})
 	if err != nil {
 		return nil, err

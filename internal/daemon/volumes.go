@@ -15,12 +15,12 @@ import (
 func volumesDir(o Options) string { return filepath.Join(o.DataRoot, "volumes") }
 
 // newVolumes opens the volumes.
-func newVolumes(o Options, durable *metadata.DB, log *slog.Logger) (*volume.Service, error) {
+func newVolumes(o Options, durable *metadata.DB, t teller, log *slog.Logger) (*volume.Service, error) {
 	s, err := store.Open(volumesDir(o))
 	if err != nil {
 		return nil, err
 	}
-	return volume.New(volume.Options{Store: s, Records: durable, Log: log})
+	return volume.New(volume.Options{Store: s, Records: durable, Log: log, Changed: volumeChanged(t)})
 }
 
 // containerVolumes gives package container its volumes.

@@ -59,6 +59,7 @@ func TestEventsOverKills(t *testing.T) {
 	actions := map[string][]string{}
 	for i, line := range strings.Split(all, "\n") {
 		var e struct {
+			Type   string
 			Action string
 			Actor  struct {
 				ID         string
@@ -72,7 +73,7 @@ func TestEventsOverKills(t *testing.T) {
 		if e.Number != i+1 {
 			t.Fatalf("event %d stands where %d should", e.Number, i+1)
 		}
-		if e.Action != "attach" && e.Action != "kill" {
+		if e.Type == "container" && e.Action != "attach" && e.Action != "kill" {
 			actions[e.Actor.ID] = append(actions[e.Actor.ID], e.Action)
 		}
 		if e.Action == "die" && e.Actor.Attributes["exitCode"] != "4" && e.Actor.Attributes["exitCode"] != "0" {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"lade/api"
 	"lade/internal/engine/container/record"
 	"lade/internal/engine/container/why"
 	"lade/internal/errdefs"
@@ -55,4 +56,15 @@ func (s *Service) Why(_ context.Context, ref string) (string, error) {
 		return "", err
 	}
 	return why.Explain(def, st, time.Now()), nil
+}
+
+// End returns how a container ended; nil if it has not.
+func (s *Service) End(_ context.Context, ref string) (*api.ContainerEnd, error) {
+	def, st, err := s.known(ref)
+	if err != nil || st.FinishedAt.IsZero() || st.Alive() {
+		return nil, err
+	}
+	return &api.ContainerEnd{
+		Signal: st.Signal, KilledBy: st.KilledBy, PeakMemory: st.PeakMemory, MemoryLimit: def.Host.Memory, Unknown: st.Unknown,
+	}, nil
 }

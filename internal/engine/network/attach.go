@@ -356,6 +356,7 @@ func (s *Service) connect(p *port, pid int) (gone bool, err error) {
 		return false, errors.Join(err, ns.Close())
 	}
 	p.pid, p.ns = pid, ns
+	s.changed("connect", p.net, rec.Container)
 	return false, nil
 }
 
@@ -494,6 +495,9 @@ func (s *Service) part(p *place, o *port) error {
 	}
 	o.gone = true
 	o.mu.Unlock()
+	if pid != 0 {
+		s.changed("disconnect", o.net, o.rec.Container)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.ports = slices.DeleteFunc(p.ports, func(x *port) bool { return x == o })

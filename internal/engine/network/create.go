@@ -53,7 +53,9 @@ func (s *Service) Create(_ context.Context, r api.CreateRequest) (api.CreateResp
 	if err := s.store.PutDefinition(d); err != nil {
 		return api.CreateResponse{}, fmt.Errorf("create network %s: %w", d.Name, err)
 	}
-	s.nets[d.ID] = &network{def: d, pools: pools, ports: map[string]*port{}}
+	n := &network{def: d, pools: pools, ports: map[string]*port{}}
+	s.nets[d.ID] = n
+	s.changed("create", n, "")
 	return api.CreateResponse{ID: d.ID, Warning: strings.Join(warnings, "; ")}, nil
 }
 
@@ -141,6 +143,7 @@ func (s *Service) remove(n *network) error {
 		return fmt.Errorf("remove network %s: %w", n.def.Name, err)
 	}
 	delete(s.nets, n.def.ID)
+	s.changed("destroy", n, "")
 	return nil
 }
 

@@ -73,6 +73,9 @@ type Options struct {
 	// Linger is how long a network stays without containers: the next one is
 	// often not far. 0 means one second.
 	Linger time.Duration
+	// Changed, if set, is told of what becomes of a network: create, connect,
+	// disconnect and destroy. container is "" where none is involved.
+	Changed func(action, id, name, driver, container string)
 	// Log takes what fails where nobody waits; nil means slog's default.
 	Log *slog.Logger
 }
@@ -121,6 +124,13 @@ type up struct {
 
 func (n *network) builtin() bool {
 	return n.def.Name == Default || n.def.Driver == definition.Host || n.def.Driver == definition.Null
+}
+
+// changed tells what has become of a network.
+func (s *Service) changed(action string, n *network, container string) {
+	if s.o.Changed != nil {
+		s.o.Changed(action, n.def.ID, n.def.Name, n.def.Driver, container)
+	}
 }
 
 // place is a container's place in networks.

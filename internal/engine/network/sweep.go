@@ -14,7 +14,9 @@ func (s *Service) release(p *place) error {
 	s.mu.Lock()
 	ports := slices.Clone(p.ports)
 	s.mu.Unlock()
-	retire(ports...)
+	for _, gone := range retire(ports...) {
+		s.changed("disconnect", gone.net, gone.rec.Container)
+	}
 	led, err := s.vacate(p)
 	// Before the next one has the port. The container's addresses rest till then.
 	return errors.Join(err, forget(led))
@@ -40,13 +42,17 @@ func (s *Service) vacate(p *place) ([]rules.Port, error) {
 }
 
 // retire waits for what makes the ports' links, and lets nobody make them again.
-// s.mu is not held: who makes a link asks for it.
-func retire(ports ...*port) {
+// s.mu is not held: who makes a link asks for it. It returns those that had one.
+func retire(ports ...*port) (linked []*port) {
 	for _, p := range ports {
 		p.mu.Lock()
+		if p.pid != 0 && !p.gone {
+			linked = append(linked, p)
+		}
 		p.gone = true
 		p.mu.Unlock()
 	}
+	return linked
 }
 
 // leave hands a retired port to the sweeper. s.mu is held; the port's rules are

@@ -8,6 +8,7 @@ import (
 	api "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	ladeapi "lade/api"
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 )
@@ -166,16 +167,26 @@ func (h *Handler) inspectContainer(c *call) error {
 	if err != nil {
 		return err
 	}
-	if c.version.before(52) {
-		return c.reply(inspectBefore52{resp, legacyNetworkSettings(resp.NetworkSettings)})
+	end, err := h.s.States.End(c.Context(), resp.ID)
+	if err != nil {
+		return err
 	}
-	return c.reply(resp)
+	if c.version.before(52) {
+		return c.reply(inspectBefore52{inspected{resp, end}, legacyNetworkSettings(resp.NetworkSettings)})
+	}
+	return c.reply(inspected{resp, end})
+}
+
+// inspected is a container's description with what Lade knows beyond it.
+type inspected struct {
+	api.InspectResponse
+	Lade *ladeapi.ContainerEnd `json:",omitempty"`
 }
 
 // inspectBefore52 is how a container was told of before version 1.52: with the
 // address on the default network once more at the top, where scripts look.
 type inspectBefore52 struct {
-	api.InspectResponse
+	inspected
 	NetworkSettings *networkSettingsBefore52
 }
 

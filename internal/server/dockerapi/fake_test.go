@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	ladeapi "lade/api"
 	"lade/internal/engine/container"
 	"lade/internal/engine/event"
 	"lade/internal/engine/exec"
@@ -109,6 +110,10 @@ func (f *fake) List(_ context.Context, o container.ListOptions) ([]api.Summary, 
 
 func (f *fake) Explain(_ context.Context, ref, format string) ([]byte, error) {
 	return []byte("explain " + ref + " as " + format), nil
+}
+
+func (f *fake) End(context.Context, string) (*ladeapi.ContainerEnd, error) {
+	return &ladeapi.ContainerEnd{Signal: 9}, nil
 }
 
 func (f *fake) Why(_ context.Context, ref string) (string, error) {

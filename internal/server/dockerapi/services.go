@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 
+	ladeapi "lade/api"
 	"lade/internal/engine/activity"
 	"lade/internal/engine/container"
 	"lade/internal/engine/event"
@@ -62,6 +63,7 @@ type States interface {
 	List(ctx context.Context, o container.ListOptions) ([]api.Summary, error)
 	Explain(ctx context.Context, ref, format string) ([]byte, error)
 	Why(ctx context.Context, ref string) (string, error)
+	End(ctx context.Context, ref string) (*ladeapi.ContainerEnd, error)
 }
 
 // Streams reads from and writes to containers.
