@@ -167,7 +167,7 @@ func (r *Room) candidates(reports []ledger.Report) ([]Entry, sizes, error) {
 	s := sizes{map[digest.Digest]int64{}, map[digest.Digest]int64{}}
 	for _, one := range reports {
 		for _, l := range one.Lines {
-			switch l.Kind {
+			switch l.Kind { //nolint:exhaustive // images have no others
 			case ledger.Blob:
 				s.blobs[digest.Digest(l.ID)] += l.Bytes
 			case ledger.Layer, ledger.Supplement:
