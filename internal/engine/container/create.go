@@ -183,6 +183,10 @@ func (s *Service) resolveModes(cfg *api.Config, h *api.HostConfig) error {
 			return err
 		}
 		h.IpcMode = api.IpcMode(m)
+		if c, err := s.lookup(h.IpcMode.Container()); err == nil {
+			other, _ := c.view()
+			return request.CheckDonor(other.Name, other.Host.IpcMode)
+		}
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/moby/moby/api/types/build"
+	buildapi "github.com/moby/moby/api/types/build"
 	containerapi "github.com/moby/moby/api/types/container"
 	imageapi "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
@@ -43,7 +44,7 @@ func (h *Handler) diskRoutes() []route {
 		rs = append(rs, route{http.MethodGet, "/system/df", h.diskUsage}, route{http.MethodGet, api.LedgerPath, h.ledger})
 	}
 	if h.s.Prune != nil {
-		rs = append(rs, route{http.MethodPost, "/containers/prune", h.pruneContainers})
+		rs = append(rs, route{http.MethodPost, "/containers/prune", h.pruneContainers}, route{http.MethodPost, "/build/prune", nothingBuilt})
 	}
 	return rs
 }
@@ -53,6 +54,9 @@ func (h *Handler) check(c *call) error {
 }
 
 func (h *Handler) pruneContainers(c *call) error { return filtered(c, h.s.Prune.Containers) }
+
+// nothingBuilt tells system prune that there is no build cache.
+func nothingBuilt(c *call) error { return c.answer(buildapi.CachePruneReport{}, nil) }
 
 func (h *Handler) ledger(c *call) error {
 	return c.answer(h.s.Disk.Ledger(c.Context()))

@@ -247,3 +247,13 @@ func checkUnsupported(_ *api.Config, h *api.HostConfig) error {
 	}
 	return nil
 }
+
+// CheckDonor refuses to share the IPC namespace of a container that keeps it for
+// itself.
+func CheckDonor(name string, m api.IpcMode) error {
+	if !m.IsPrivate() && !m.IsNone() {
+		return nil
+	}
+	err := errdefs.New(errdefs.Invalid, "can't join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", name)
+	return errdefs.Hint(err, "make it with --ipc=shareable")
+}
