@@ -57,7 +57,7 @@ func (i toldImages) say(action events.Action, id, name string) {
 
 // id returns the id of an image; the reference if there is none.
 func (i toldImages) id(ctx context.Context, ref string) string {
-	if img, err := i.images.Inspect(ctx, ref); err == nil {
+	if img, err := i.Inspect(ctx, ref); err == nil {
 		return img.ID
 	}
 	return ref
