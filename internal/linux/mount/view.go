@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/inroot"
 )
 
 // View is a tree of mounts that only its holder sees: a root with what a
@@ -49,15 +51,30 @@ func OpenView(root func(scratch string) (*Detached, error), scratch string, moun
 		err error
 	}
 	done := make(chan result, 1)
-	go func() {
-		// The thread takes a mount namespace of its own, and ends with this
-		// goroutine: it is never unlocked.
-		runtime.LockOSThread()
+	go onThread(func() {
 		v, err := openView(root, scratch, mounts)
 		done <- result{v, err}
-	}()
+	})
 	r := <-done
 	return r.v, r.err
+}
+
+// onThread runs fn in a thread that ends with this goroutine, as it is never
+// unlocked: fn gives it a mount namespace of its own. It is not the first
+// thread, which cannot end, and is what /proc/PID shows of the process.
+func onThread(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		onThread(fn)
+	}()
+	<-done
+	runtime.UnlockOSThread()
 }
 
 func openView(root func(string) (*Detached, error), scratch string, mounts []ViewMount) (*View, error) {
@@ -116,14 +133,27 @@ func (v *View) mount(one ViewMount) error {
 	return unix.MoveMount(m.fd, "", place, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 }
 
+// MakePlace makes a mount point, and the directories on the way to it.
+func (v *View) MakePlace(target string, dir bool) error {
+	fd, err := v.place(target, dir)
+	if err != nil {
+		return err
+	}
+	return unix.Close(fd)
+}
+
 // place opens a mount point. What is missing on the way is made, each name in
-// the directory that was resolved before it.
+// the directory that was resolved before it; of a link that leads to nothing,
+// as /etc/resolv.conf in many images, that is what it leads to.
 func (v *View) place(target string, dir bool) (int, error) {
 	fd, err := v.open(target)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
-	parts := strings.Split(strings.Trim(path.Clean(target), "/"), "/")
+	if target, err = inroot.Resolve(v.Root, target); err != nil {
+		return -1, err
+	}
+	parts := strings.Split(strings.Trim(target, "/"), "/")
 	for k, name := range parts {
 		parent, err := v.open("/" + path.Join(parts[:k]...))
 		if err != nil {

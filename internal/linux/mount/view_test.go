@@ -17,8 +17,10 @@ import (
 func TestView(t *testing.T) {
 	kerneltest.Root(t)
 	lower := files(t, "etc/one", "real/two")
-	if err := os.Symlink("/real", filepath.Join(lower, "link")); err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]string{"link": "/real", "etc/nothing": "../../../there/is/none"} {
+		if err := os.Symlink(to, filepath.Join(lower, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	upper, work, scratch := t.TempDir(), t.TempDir(), t.TempDir()
 	root := Root{Layers: []Layer{{Path: lower, Kind: Directory}}, Upper: upper, Work: work}
@@ -34,11 +36,12 @@ func TestView(t *testing.T) {
 		{Target: "/link", Dir: true, Open: bind(vol, BindOptions{})},
 		{Target: "/link/sub/deep", Dir: true, Open: bind(vol, BindOptions{Flags: []string{"ro"}})},
 		{Target: "/new/file", Open: bind(single, BindOptions{})},
+		{Target: "/etc/nothing", Open: bind(single, BindOptions{})},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/real/three": "three", "/real/sub/deep/three": "three", "/new/file": "four", "/etc/one": "etc/one"} {
+	for path, want := range map[string]string{"/real/three": "three", "/real/sub/deep/three": "three", "/new/file": "four", "/there/is/none": "four", "/etc/one": "etc/one"} {
 		got, err := inroot.ReadFile(v.Root, path, 100)
 		if err != nil || string(got) != want {
 			t.Errorf("%s: %q (%v), want %q", path, got, err, want)

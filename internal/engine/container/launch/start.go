@@ -138,6 +138,9 @@ func (l *Launcher) furnish(ctx context.Context, def record.Definition, r *mount.
 	if err != nil {
 		return 0, err
 	}
+	if err := l.makeWays(def, root); err != nil {
+		return 0, err
+	}
 	if l.cfg.Roots == nil {
 		return sh.Create(ctx, nil, mounts...) // it has its root
 	}
