@@ -25,12 +25,14 @@ import (
 	"lade/test/kerneltest"
 )
 
-// TestMain makes the Debian image while the machine's network is in reach; the
-// tests have one of their own.
+// TestMain makes the images while the machine's network is in reach; the tests
+// have one of their own.
 func TestMain(m *testing.M) {
-	if out, err := exec.Command("../fixture/debian-image", cacheDir()).CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "make the Debian image: %v\n%s", err, out)
-		os.Exit(1)
+	for _, name := range []string{"debian-image", "postgres-image"} {
+		if out, err := exec.Command("../fixture/"+name, cacheDir()).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "make the %s: %v\n%s", name, err, out)
+			os.Exit(1)
+		}
 	}
 	kerneltest.Main(m, kerneltest.Options{Net: true})
 }
