@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/moby/moby/api/types/build"
-	buildapi "github.com/moby/moby/api/types/build"
 	containerapi "github.com/moby/moby/api/types/container"
 	imageapi "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/system"
@@ -56,7 +55,7 @@ func (h *Handler) check(c *call) error {
 func (h *Handler) pruneContainers(c *call) error { return filtered(c, h.s.Prune.Containers) }
 
 // nothingBuilt tells system prune that there is no build cache.
-func nothingBuilt(c *call) error { return c.answer(buildapi.CachePruneReport{}, nil) }
+func nothingBuilt(c *call) error { return c.answer(build.CachePruneReport{}, nil) }
 
 func (h *Handler) ledger(c *call) error {
 	return c.answer(h.s.Disk.Ledger(c.Context()))
