@@ -194,6 +194,7 @@ func entries() []entry {
 		{"history", "", image.NewHistory},
 		{"events", "", system.NewEvents},
 		{"explain", "", system.NewExplain},
+		{"selftest", "", system.NewSelftest},
 	}
 }
 

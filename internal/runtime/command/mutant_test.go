@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/gauntlet"
 	"lade/internal/runtime/container"
 	"lade/internal/runtime/program"
 	"lade/test/kerneltest"
@@ -48,22 +49,35 @@ type row struct {
 	attack func(t *testing.T, m *machine, canary string) string
 	// works does what is like the attack, and allowed.
 	works func(t *testing.T, m *machine)
+	// black, instead of both, attacks and works through the command line alone:
+	// the same attacks are made on any runtime.
+	black *gauntlet.Row
+}
+
+// borrowed returns the row of the gauntlet with this number and name.
+func borrowed(name string, number int) *gauntlet.Row {
+	for _, r := range gauntlet.Rows() {
+		if r.Number == number && r.Name == name {
+			return &r
+		}
+	}
+	panic("the gauntlet has no row " + name)
 }
 
 const token = "of the host alone"
 
 func rows() []row {
 	return []row{
-		{"02 CVE-2019-5736 the runtime's image is written to", container.Mutation{Unsealed: true}, writeImage, runWorks},
-		{"04 CVE-2021-30465 a mount leaves the root by a link", unresolved("mnt/link"), mountThroughLink, mountInside},
-		{"04 CVE-2021-30465 a place is swapped between finding and mounting", byName("mnt/a"), mountOnSwapped, mountInside},
-		{"08 CVE-2023-27561 CVE-2019-19921 proc is a link", followed("proc"), falseProc, procWorks},
-		{"09 CVE-2024-21626 the directory is a leaked descriptor", leaking(), leakedDirectory, directoryWorks},
-		{"10 CVE-2024-45310 directories are made through a link", unresolved("mnt/link"), makeThroughLink, makeInside},
-		{"10 CVE-2024-45310 a directory is swapped before one is made in it", byName("mnt/a"), makeInSwapped, makeInside},
-		{"11 CVE-2025-31133 the image's null is not null", falseNull(), maskByLink, maskWorks},
-		{"14 CVE-2026-41579 dev is a link", unresolved("dev"), devicesThroughLink, devicesInside},
-		{"19 CVE-2024-40635 a user that is none", container.Mutation{Unchecked: true}, userOfNobody, userWorks},
+		{name: "02 CVE-2019-5736 the runtime's image is written to", mutation: container.Mutation{Unsealed: true}, attack: writeImage, works: runWorks},
+		{name: "04 CVE-2021-30465 a mount leaves the root by a link", mutation: unresolved("mnt/link"), black: borrowed("a mount leaves the root by a link", 4)},
+		{name: "04 CVE-2021-30465 a place is swapped between finding and mounting", mutation: byName("mnt/a"), attack: mountOnSwapped, works: mountInside},
+		{name: "08 CVE-2023-27561 CVE-2019-19921 proc is a link", mutation: followed("proc"), black: borrowed("proc is a link", 8)},
+		{name: "09 CVE-2024-21626 the directory is a leaked descriptor", mutation: leaking(), black: borrowed("the directory is a leaked descriptor", 9)},
+		{name: "10 CVE-2024-45310 directories are made through a link", mutation: unresolved("mnt/link"), black: borrowed("directories are made through a link", 10)},
+		{name: "10 CVE-2024-45310 a directory is swapped before one is made in it", mutation: byName("mnt/a"), attack: makeInSwapped, works: makeInside},
+		{name: "11 CVE-2025-31133 the image's null is not null", mutation: falseNull(), black: borrowed("the image's null is not null", 11)},
+		{name: "14 CVE-2026-41579 dev is a link", mutation: unresolved("dev"), black: borrowed("dev is a link", 14)},
+		{name: "19 CVE-2024-40635 a user that is none", mutation: container.Mutation{Unchecked: true}, black: borrowed("a user that is none", 19)},
 	}
 }
 
@@ -73,6 +87,9 @@ func TestGauntlet(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
 			once := func(env ...string) string {
+				if r.black != nil {
+					return blackBox(t, *r.black, env...)
+				}
 				canary := t.TempDir()
 				if err := os.WriteFile(filepath.Join(canary, "token"), []byte(token), 0o644); err != nil {
 					t.Fatal(err)
@@ -93,8 +110,46 @@ func TestGauntlet(t *testing.T) {
 			} else {
 				t.Logf("red without the defence: %s", harm)
 			}
+			if r.black != nil {
+				blackBoxWorks(t, *r.black)
+				return
+			}
 			r.works(t, newMachine(t, func(c *specs.Spec) { c.Root.Readonly = false }))
 		})
+	}
+}
+
+// itself is the test binary as the gauntlet's runtime.
+func itself(t *testing.T, dir string, env ...string) gauntlet.Runtime {
+	t.Helper()
+	kerneltest.Root(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gauntlet.Runtime{Path: self, Env: append(env, asRuntime+"=1", canaryIn+"="+filepath.Join(dir, "canary")), Rootfs: gauntlet.Busybox}
+}
+
+func blackBox(t *testing.T, row gauntlet.Row, env ...string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), kerneltest.ID(t))
+	harm, err := gauntlet.Attack(t.Context(), itself(t, dir, env...), row, dir)
+	if err != nil {
+		t.Error(err)
+	}
+	return harm
+}
+
+func blackBoxWorks(t *testing.T, row gauntlet.Row) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), kerneltest.ID(t))
+	m, err := gauntlet.New(t.Context(), itself(t, dir), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := row.Works(m); err != nil {
+		t.Errorf("what is allowed: %v", err)
 	}
 }
 
@@ -232,23 +287,6 @@ func (m *machine) tmpfs(dest string) {
 	})
 }
 
-func mountThroughLink(t *testing.T, m *machine, canary string) string {
-	t.Helper()
-	m.link("mnt/link", canary)
-	if err := os.MkdirAll(filepath.Join(m.rootfs, canary), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	m.tmpfs("/mnt/link")
-	out, err := m.try("cat /proc/self/mountinfo")
-	if err == nil && !strings.Contains(out, " "+canary+" ") {
-		return "the mount is not in the root"
-	}
-	if err != nil {
-		t.Errorf("the mount inside the root fails: %s", out)
-	}
-	return ""
-}
-
 func mountInside(t *testing.T, m *machine) {
 	t.Helper()
 	m.link("var/run", "/run")
@@ -259,47 +297,6 @@ func mountInside(t *testing.T, m *machine) {
 	m.expect("grep -c ' /run/place ' /proc/self/mountinfo", "1\n")
 }
 
-func falseProc(t *testing.T, m *machine, _ string) string {
-	t.Helper()
-	m.link("proc", "/tmp/false")
-	if err := os.MkdirAll(filepath.Join(m.rootfs, "tmp/false"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.try("true"); err == nil {
-		return "a container runs whose /proc is a link"
-	}
-	return ""
-}
-
-func procWorks(_ *testing.T, m *machine) {
-	m.expect("stat -f -c %T /proc /sys | tr '\\n' ' '", "proc sysfs ")
-}
-
-func leakedDirectory(_ *testing.T, m *machine, _ string) string {
-	for n := 3; n < 12; n++ {
-		m.configure(func(c *specs.Spec) { c.Process.Cwd = "/proc/self/fd/" + strconv.Itoa(n) })
-		if out, _ := m.try("cat token"); strings.Contains(out, token) {
-			return "descriptor " + strconv.Itoa(n) + " leads to the host"
-		}
-	}
-	return ""
-}
-
-func directoryWorks(_ *testing.T, m *machine) {
-	m.link("work", "/tmp")
-	m.configure(func(c *specs.Spec) { c.Process.Cwd = "/work" })
-	m.expect("pwd", "/tmp\n")
-	m.configure(func(c *specs.Spec) { c.Process.Cwd = "/made/for/it" })
-	m.expect("pwd", "/made/for/it\n")
-}
-
-func makeThroughLink(_ *testing.T, m *machine, canary string) string {
-	m.link("mnt/link", canary)
-	m.tmpfs("/mnt/link/new/directory")
-	_, _ = m.try("true")
-	return "" // what is made in the canary is found by the test
-}
-
 func makeInside(t *testing.T, m *machine) {
 	t.Helper()
 	m.link("mnt/link", "../var")
@@ -308,50 +305,4 @@ func makeInside(t *testing.T, m *machine) {
 	}
 	m.tmpfs("/mnt/link/new/directory")
 	m.expect("grep -c ' /var/new/directory ' /proc/self/mountinfo", "1\n")
-}
-
-func maskByLink(_ *testing.T, m *machine, _ string) string {
-	m.link("dev/null", "/proc/sys/kernel/core_pattern")
-	m.configure(func(c *specs.Spec) {
-		c.Mounts = c.Mounts[:1] // an image's own /dev
-		c.Linux.MaskedPaths = []string{"/proc/timer_list"}
-	})
-	if out, err := m.try("stat -c '%t:%T %n' /proc/timer_list"); err == nil && out != "1:3 /proc/timer_list\n" {
-		return "masked by " + out
-	}
-	return ""
-}
-
-func maskWorks(_ *testing.T, m *machine) {
-	m.expect("stat -c %t:%T /proc/timer_list; echo x >/dev/null; cat /proc/timer_list | wc -c", "1:3\n0\n")
-}
-
-func devicesThroughLink(_ *testing.T, m *machine, canary string) string {
-	m.link("dev", canary)
-	m.configure(func(c *specs.Spec) { c.Mounts = c.Mounts[:1] })
-	_, _ = m.try("true")
-	return "" // what is made in the canary is found by the test
-}
-
-func devicesInside(t *testing.T, m *machine) {
-	t.Helper()
-	m.link("dev", "devices")
-	if err := os.MkdirAll(filepath.Join(m.rootfs, "devices"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	m.configure(func(c *specs.Spec) { c.Mounts = c.Mounts[:1] })
-	m.expect("stat -c %t:%T /devices/zero", "1:5\n")
-}
-
-func userOfNobody(_ *testing.T, m *machine, _ string) string {
-	m.configure(func(c *specs.Spec) { c.Process.User.UID = 1<<32 - 1 })
-	if out, err := m.try("id -u"); err == nil {
-		return "it runs as " + out
-	}
-	return ""
-}
-
-func userWorks(_ *testing.T, m *machine) {
-	m.configure(func(c *specs.Spec) { c.Process.User = specs.User{UID: 1<<32 - 2, GID: 5} })
-	m.expect("grep Uid /proc/self/status", "Uid:\t4294967294\t4294967294\t4294967294\t4294967294\n")
 }
