@@ -30,7 +30,51 @@ const (
 	// digests: the answer is a CheckReport. With the query parameter repair it
 	// mends what it can.
 	CheckPath = "/lade/check"
+	// NetworkVerifyPath answers, to a GET, how the packet filter's rules differ
+	// from what they should be: a NetworkVerify.
+	NetworkVerifyPath = "/lade/networks/verify"
+	// NetworkExplainPath answers, to a GET, who reaches the port of the host that
+	// the query parameter port names, of the protocol that protocol names, if it
+	// does: a list of PortReach.
+	NetworkExplainPath = "/lade/networks/explain"
 )
+
+// NetworkVerify compares the rules that should be in the packet filter with those
+// that are.
+type NetworkVerify struct {
+	Differences []string `json:"differences"`
+	// Owned says that nobody else can change the rules while the engine runs.
+	Owned bool `json:"owned"`
+	// Wanted are the tables as they should be, as nft prints them; empty while no
+	// container needs them.
+	Wanted string `json:"wanted"`
+}
+
+// PortReach says who reaches a published port.
+type PortReach struct {
+	Protocol  string     `json:"protocol"`
+	Host      string     `json:"host"` // address and port
+	Container string     `json:"container"`
+	Network   string     `json:"network"`
+	To        string     `json:"to"` // address and port
+	From      []PortFrom `json:"from"`
+	// Barriers are other tables' chains that drop what they do not accept.
+	Barriers []PortBarrier `json:"barriers"`
+}
+
+// PortFrom says whether some reach a port, and by which rule, or why not.
+type PortFrom struct {
+	From    string `json:"from"`
+	Reached bool   `json:"reached"`
+	By      string `json:"by"`
+}
+
+// PortBarrier is a chain of somebody else's.
+type PortBarrier struct {
+	Table string `json:"table"`
+	Chain string `json:"chain"`
+	Why   string `json:"why"`
+}
 
 // What is done with registries without the store.
 const (

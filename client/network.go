@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/moby/moby/api/types/network"
+
+	"lade/api"
 )
 
 // ListNetworks returns the networks, without who is connected to them.
@@ -45,4 +48,18 @@ func (c *Client) ConnectNetwork(ctx context.Context, ref string, r network.Conne
 // DisconnectNetwork takes a container out of a network.
 func (c *Client) DisconnectNetwork(ctx context.Context, ref string, r network.DisconnectRequest) error {
 	return c.run(ctx, call{method: http.MethodPost, path: path("networks", ref, "disconnect"), body: r})
+}
+
+// VerifyNetworks compares the packet filter's rules with what they should be.
+func (c *Client) VerifyNetworks(ctx context.Context) (api.NetworkVerify, error) {
+	return get[api.NetworkVerify](ctx, c, call{method: http.MethodGet, path: api.NetworkVerifyPath})
+}
+
+// ExplainPort says who reaches a port of the host; protocol may be empty: any.
+func (c *Client) ExplainPort(ctx context.Context, port uint16, protocol string) ([]api.PortReach, error) {
+	q := url.Values{"port": {strconv.Itoa(int(port))}}
+	if protocol != "" {
+		q.Set("protocol", protocol)
+	}
+	return get[[]api.PortReach](ctx, c, call{method: http.MethodGet, path: api.NetworkExplainPath, query: q})
 }

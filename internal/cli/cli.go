@@ -241,7 +241,7 @@ func containers(env *command.Env) []*cobra.Command {
 func networks(env *command.Env) []*cobra.Command {
 	return []*cobra.Command{
 		network.NewList(env), network.NewCreate(env), network.NewRemove(env), network.NewPrune(env), network.NewConnect(env),
-		network.NewDisconnect(env), system.NewInspect(env, system.Network),
+		network.NewDisconnect(env), network.NewVerify(env), network.NewExplain(env), system.NewInspect(env, system.Network),
 	}
 }
 

@@ -175,7 +175,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 		Commit: newCommit(images, containers), Contents: newContents(images), Activity: doing, Events: happens, Log: log,
 	}
 	if networks != nil {
-		services.Networks = networkAPI{networks.Service, containers}
+		services.Networks, services.Rules = networkAPI{networks.Service, containers}, networks
 	}
 	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log}
 	return f.serve(ctx, ready)

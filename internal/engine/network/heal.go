@@ -200,24 +200,3 @@ func (s *Service) reconnect(p *port) (again bool, err error) {
 	}
 	return true, bridge.Connect(s.host.Links, up.rec.Network, up.index, rec.Port, p.ns)
 }
-
-// Verify compares what should be in the packet filter with what is: it returns a
-// line for each difference, and the tables as they should be.
-func (s *Service) Verify() (diff []string, want string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.table.Name == "" {
-		return nil, "", nil
-	}
-	for _, t := range rules.Tables(s.table.Name, s.host.Comment, s.wanted()) {
-		d, err := s.host.Rules.Diff(t)
-		if err != nil {
-			return nil, "", err
-		}
-		for _, line := range d {
-			diff = append(diff, fmt.Sprintf("%s (table %s %s)", line, t.Family, t.Name))
-		}
-		want += t.Text()
-	}
-	return diff, want, nil
-}

@@ -33,8 +33,8 @@ func TestHeal(t *testing.T) {
 	}
 	link := "lade" + p.Networks["web"].EndpointID[:8]
 	whole := func() bool {
-		diff, _, err := s.Verify()
-		if err != nil || len(diff) > 0 {
+		v, err := s.Verify(t.Context())
+		if err != nil || len(v.Differences) > 0 {
 			return false
 		}
 		s.mu.Lock()

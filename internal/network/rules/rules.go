@@ -187,12 +187,8 @@ func (e elements) endpoint(p Endpoint) {
 
 func (e elements) port(p Port) {
 	key := []nft.Part{nft.Protocol(p.Protocol), nft.Port(p.Host.Port())}
-	set, bound := any4, bound4
-	if p.Host.Addr().Is6() {
-		set, bound = any6, bound6
-	}
+	set := mapOf(p)
 	if !p.Host.Addr().IsUnspecified() {
-		set = bound
 		key = append([]nft.Part{nft.Address(p.Host.Addr())}, key...)
 	}
 	e.inet[set] = append(e.inet[set], nft.Key(key...).To(nft.Address(p.To.Addr()), nft.Port(p.To.Port())))

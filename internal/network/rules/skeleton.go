@@ -1,6 +1,10 @@
 package rules
 
-import "lade/internal/linux/nft"
+import (
+	"net/netip"
+
+	"lade/internal/linux/nft"
+)
 
 // forwardChain is the place of the chain forward among those of the first table.
 const forwardChain = 1
@@ -56,6 +60,11 @@ func raw() []nft.Rule {
 		// the bridge's address until their connection is known.
 		Comment: "the host's loopback is not for containers",
 		Stmts:   []nft.Stmt{nft.Implied(nft.OnlyIPv4()), nft.In(bridges, nft.InName()), nft.Loopback4(nft.Dest()), nft.Drop()},
+	}, {
+		// The kernel drops these itself, but asks for new destinations first where
+		// br_netfilter is loaded.
+		Comment: "the host's loopback is not for containers",
+		Stmts:   []nft.Stmt{nft.Implied(nft.OnlyIPv6()), nft.In(bridges, nft.InName()), nft.Is(nft.Dest6(), nft.Address(netip.IPv6Loopback())), nft.Drop()},
 	}}
 }
 

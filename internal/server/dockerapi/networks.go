@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"strconv"
 
 	"github.com/moby/moby/api/types/network"
 
+	"lade/api"
 	"lade/internal/errdefs"
 )
 
@@ -22,6 +24,16 @@ func (h *Handler) networkRoutes() []route {
 		{http.MethodPost, "/networks/{name}/connect", h.connectNetwork},
 		{http.MethodPost, "/networks/{name}/disconnect", h.disconnectNetwork},
 		{http.MethodDelete, "/networks/{name}", h.removeNetwork},
+	}
+}
+
+func (h *Handler) ruleRoutes() []route {
+	if h.s.Rules == nil {
+		return nil
+	}
+	return []route{
+		{http.MethodGet, api.NetworkVerifyPath, h.verifyNetworks},
+		{http.MethodGet, api.NetworkExplainPath, h.explainPort},
 	}
 }
 
@@ -76,4 +88,21 @@ func noContainer(c *call) error {
 
 func (h *Handler) removeNetwork(c *call) error {
 	return c.done(h.s.Networks.Remove(c.Context(), c.name))
+}
+
+func (h *Handler) verifyNetworks(c *call) error {
+	return c.answer(h.s.Rules.Verify(c.Context()))
+}
+
+func (h *Handler) explainPort(c *call) error {
+	port, err := strconv.ParseUint(c.query.Get("port"), 10, 16)
+	if err != nil || port == 0 {
+		return errdefs.New(errdefs.Invalid, "invalid port %q: want a number from 1 to 65535", c.query.Get("port"))
+	}
+	switch protocol := c.query.Get("protocol"); protocol {
+	case "", "tcp", "udp", "sctp":
+		return c.answer(h.s.Rules.Explain(c.Context(), uint16(port), protocol))
+	default:
+		return errdefs.New(errdefs.Invalid, "invalid protocol %q: want tcp, udp or sctp", protocol)
+	}
 }

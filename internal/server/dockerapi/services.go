@@ -27,6 +27,7 @@ type Services struct {
 	Archives   Archives
 	System     System
 	Networks   Networks
+	Rules      Rules // of networks
 	Disk       Disk
 	Prune      Prune
 	Volumes    Volumes
@@ -97,6 +98,12 @@ type Activity interface {
 // Events tells what happens.
 type Events interface {
 	Stream(o event.Options) (*event.Stream, error)
+}
+
+// Rules tells of the packet filter. Its methods are those of network.Service.
+type Rules interface {
+	Verify(ctx context.Context) (ladeapi.NetworkVerify, error)
+	Explain(ctx context.Context, port uint16, protocol string) ([]ladeapi.PortReach, error)
 }
 
 // Networks makes and removes networks, and tells which there are. filters are
