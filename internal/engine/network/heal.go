@@ -86,16 +86,21 @@ func (s *Service) mine(e rtnl.Event) bool {
 
 // healer puts things back until the service closes.
 func (s *Service) healer() {
+	const again = 50 * time.Millisecond
+	var retry <-chan time.Time // after a failure: perhaps somebody was at it still
 	for {
 		select {
 		case <-s.closing:
 			return
 		case <-s.sick:
+		case <-retry:
 		}
+		retry = nil
 		began := time.Now()
 		done, err := s.heal()
 		if err != nil {
 			s.log.Error("put back what somebody took away", "error", err)
+			retry = time.After(again)
 		}
 		if len(done) > 0 {
 			s.log.Warn("somebody took away what is the engine's; it is there again", "what", done, "took", time.Since(began))
@@ -169,7 +174,7 @@ func sound(n *network, links []rtnl.Link, addrs []rtnl.Addr) bool {
 	if i < 0 || !links[i].Up || links[i].Index != n.up.index {
 		return false
 	}
-	return !slices.ContainsFunc(n.up.rec.Addresses, func(want netip.Prefix) bool {
+	return !slices.ContainsFunc(n.up.rec.Own(), func(want netip.Prefix) bool {
 		return !slices.ContainsFunc(addrs, func(a rtnl.Addr) bool { return a.Link == n.up.index && a.Prefix == want })
 	})
 }
@@ -193,7 +198,7 @@ func (s *Service) reconnect(p *port) (again bool, err error) {
 		if l.Master == up.index && l.Up {
 			return false, nil
 		}
-		return true, s.host.Links.Do(rtnl.SetMaster(l.Index, up.index))
+		return true, bridge.Reattach(s.host.Links, up.rec.Network, up.index, rec.Port, p.ns)
 	}
 	if !errors.Is(err, syscall.ENODEV) {
 		return false, err

@@ -61,6 +61,7 @@ func TestHeal(t *testing.T) {
 			"nft flush ruleset", "nft delete table inet lade", "nft delete table bridge lade", "nft flush chain inet lade forward",
 			"nft add rule inet lade raw accept", "ip link del " + bridge, "ip link del " + link, "ip link set " + bridge + " down",
 			"ip link set " + link + " nomaster", "ip addr flush dev " + bridge,
+			"ip link set " + link + " down", "ip -6 addr flush dev " + bridge,
 		} {
 			args := strings.Fields(what)
 			out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()

@@ -132,7 +132,7 @@ type Addr struct {
 	Prefix netip.Prefix
 }
 
-// Addrs returns the addresses of all links, but for the link-local ones.
+// Addrs returns the addresses of all links.
 func (c *Conn) Addrs() ([]Addr, error) {
 	var w netlink.Writer
 	w.Raw(unix.AF_UNSPEC, 0, 0, 0, 0, 0, 0, 0)
@@ -163,5 +163,5 @@ func parseAddr(b []byte) (Addr, bool) {
 		local = other // IPv6 has only the one
 	}
 	a := Addr{Link: int(int32(binary.NativeEndian.Uint32(b[4:]))), Prefix: netip.PrefixFrom(local, int(b[1]))}
-	return a, a.Prefix.IsValid() && !local.IsLinkLocalUnicast()
+	return a, a.Prefix.IsValid()
 }

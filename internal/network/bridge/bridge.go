@@ -19,10 +19,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"lade/internal/linux/netns"
 	"lade/internal/linux/rtnl"
+	"lade/internal/network/rules"
 )
 
 // Network is one bridge.
@@ -117,12 +119,24 @@ func SetUp(c *rtnl.Conn, n Network) (index int, err error) {
 			return 0, fmt.Errorf("set up network %s: %w", n.Bridge, err)
 		}
 	}
-	for _, a := range n.Addresses {
+	for _, a := range n.Own() {
 		if err := c.Do(rtnl.AddAddr(l.Index, a)); err != nil && !errors.Is(err, syscall.EEXIST) {
 			return 0, fmt.Errorf("set up network %s: %w", n.Bridge, err)
 		}
 	}
 	return l.Index, nil
+}
+
+// Own returns the addresses of the host's on the bridge: those of the network, and
+// the one that the kernel gives a link for IPv6, without which it finds no
+// neighbours. Somebody may have taken that one away, too.
+func (n Network) Own() []netip.Prefix {
+	if !six(n.Addresses) {
+		return n.Addresses
+	}
+	const bits = 64
+	own := rules.LinkLocal(MAC(n.Addresses[0].Addr()))
+	return append(slices.Clone(n.Addresses), netip.PrefixFrom(own, bits))
 }
 
 // TearDown removes a network's bridge. One that is not there is no error.
@@ -153,6 +167,27 @@ func Connect(c *rtnl.Conn, n Network, index int, p Port, ns *os.File) error {
 		return errors.Join(fmt.Errorf("connect to network %s: %w", n.Bridge, err), Cut(c, n, p, ns))
 	}
 	return nil
+}
+
+// Reattach puts the host's end of a port on the network's bridge again, whose index
+// SetUp returned, as it was: what the bridge knew of the port went with its place
+// there. Where containers are kept apart the link is made anew, so that at no moment
+// it is up without that.
+func Reattach(c *rtnl.Conn, n Network, index int, p Port, ns *os.File) error {
+	if n.Isolated {
+		if err := Cut(c, n, p, ns); err != nil {
+			return err
+		}
+		return Connect(c, n, index, p, ns)
+	}
+	l, err := c.LinkByName(p.Link)
+	if err != nil {
+		return err
+	}
+	if err := c.Do(rtnl.SetMaster(l.Index, index)); err != nil {
+		return err
+	}
+	return tune(c, n, p)
 }
 
 // macFor: links of an ipvlan have their parent's address.
