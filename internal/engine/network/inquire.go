@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	apinet "github.com/moby/moby/api/types/network"
+
 	"lade/api"
 	"lade/internal/errdefs"
 	"lade/internal/linux/nft"
@@ -37,6 +39,9 @@ func (s *Service) Verify(context.Context) (api.NetworkVerify, error) {
 // Explain says of each address that a port of the host is published on who can
 // reach it, and by which rule. protocol may be empty: any.
 func (s *Service) Explain(_ context.Context, port uint16, protocol string) ([]api.PortReach, error) {
+	if _, ok := protocols(apinet.IPProtocol(protocol)); !ok && protocol != "" {
+		return nil, errdefs.New(errdefs.Invalid, "invalid protocol %q: want tcp, udp or sctp", protocol)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	barriers, err := s.host.Rules.Barriers(nft.Forward)

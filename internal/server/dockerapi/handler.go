@@ -34,7 +34,7 @@ func New(s Services) *Handler {
 	}
 	h.routes = newRouter(slices.Concat(
 		h.systemRoutes(), h.imageRoutes(), h.archiveRoutes(), h.registryRoutes(), h.containerRoutes(), h.execRoutes(), h.activityRoutes(),
-		h.networkRoutes(), h.ruleRoutes(), h.diskRoutes(), h.commitRoutes(), h.contentsRoutes(), h.volumeRoutes(), h.fileRoutes(), h.ladeRoutes(),
+		h.networkRoutes(), h.diskRoutes(), h.commitRoutes(), h.contentsRoutes(), h.volumeRoutes(), h.fileRoutes(), h.ladeRoutes(),
 	))
 	return h
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func (h *Handler) networkRoutes() []route {
-	if h.s.Networks == nil {
+	if h.s.Networks == nil { // nor Rules
 		return nil
 	}
 	return []route{
@@ -24,14 +24,6 @@ func (h *Handler) networkRoutes() []route {
 		{http.MethodPost, "/networks/{name}/connect", h.connectNetwork},
 		{http.MethodPost, "/networks/{name}/disconnect", h.disconnectNetwork},
 		{http.MethodDelete, "/networks/{name}", h.removeNetwork},
-	}
-}
-
-func (h *Handler) ruleRoutes() []route {
-	if h.s.Rules == nil {
-		return nil
-	}
-	return []route{
 		{http.MethodGet, api.NetworkVerifyPath, h.verifyNetworks},
 		{http.MethodGet, api.NetworkExplainPath, h.explainPort},
 	}
@@ -99,10 +91,5 @@ func (h *Handler) explainPort(c *call) error {
 	if err != nil || port == 0 {
 		return errdefs.New(errdefs.Invalid, "invalid port %q: want a number from 1 to 65535", c.query.Get("port"))
 	}
-	switch protocol := c.query.Get("protocol"); protocol {
-	case "", "tcp", "udp", "sctp":
-		return c.answer(h.s.Rules.Explain(c.Context(), uint16(port), protocol))
-	default:
-		return errdefs.New(errdefs.Invalid, "invalid protocol %q: want tcp, udp or sctp", protocol)
-	}
+	return c.answer(h.s.Rules.Explain(c.Context(), uint16(port), c.query.Get("protocol")))
 }
