@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	apinet "github.com/moby/moby/api/types/network"
@@ -38,7 +39,11 @@ func (s *Service) Verify(context.Context) (api.NetworkVerify, error) {
 
 // Explain says of each address that a port of the host is published on who can
 // reach it, and by which rule. protocol may be empty: any.
-func (s *Service) Explain(_ context.Context, port uint16, protocol string) ([]api.PortReach, error) {
+func (s *Service) Explain(_ context.Context, port, protocol string) ([]api.PortReach, error) {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
+		return nil, errdefs.New(errdefs.Invalid, "invalid port %q: want a number from 1 to 65535", port)
+	}
 	if _, ok := protocols(apinet.IPProtocol(protocol)); !ok && protocol != "" {
 		return nil, errdefs.New(errdefs.Invalid, "invalid protocol %q: want tcp, udp or sctp", protocol)
 	}
@@ -46,14 +51,14 @@ func (s *Service) Explain(_ context.Context, port uint16, protocol string) ([]ap
 	defer s.mu.Unlock()
 	barriers, err := s.host.Rules.Barriers(nft.Forward)
 	if err != nil {
-		return nil, fmt.Errorf("explain port %d: %w", port, err)
+		return nil, fmt.Errorf("explain port %s: %w", port, err)
 	}
 	w := s.wanted()
 	var out []api.PortReach
 	for _, p := range s.places {
 		for _, pub := range p.rec.Published {
 			name := string(protocolName(pub.Protocol))
-			if pub.Host.Port() != port || protocol != "" && protocol != name || !pub.To.IsValid() {
+			if pub.Host.Port() != uint16(number) || protocol != "" && protocol != name || !pub.To.IsValid() {
 				continue
 			}
 			r := api.PortReach{Protocol: name, Host: pub.Host.String(), Container: s.nameOf(p.rec.Container), To: pub.To.String(), Barriers: []api.PortBarrier{}}
@@ -73,7 +78,7 @@ func (s *Service) Explain(_ context.Context, port uint16, protocol string) ([]ap
 		}
 	}
 	if len(out) == 0 {
-		err := errdefs.New(errdefs.NotFound, "explain port %d: no running container publishes it", port)
+		err := errdefs.New(errdefs.NotFound, "explain port %s: no running container publishes it", port)
 		return nil, errdefs.Hint(err, "lade ps shows what is published")
 	}
 	slices.SortFunc(out, func(a, b api.PortReach) int { return strings.Compare(a.Protocol+a.Host, b.Protocol+b.Host) })

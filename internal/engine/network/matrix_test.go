@@ -244,7 +244,7 @@ func (st *stand) explained() {
 			other = st.kinds[0]
 		}
 		for _, port := range []uint16{k.at, k.at + 1, k.at + 2} {
-			list, err := st.s.Explain(t.Context(), port, "udp")
+			list, err := st.s.Explain(t.Context(), fmt.Sprint(port), "udp")
 			if err != nil {
 				if k.name != "internal" { // there nothing is published
 					t.Error(err)

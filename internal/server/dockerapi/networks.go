@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"strconv"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -24,8 +23,10 @@ func (h *Handler) networkRoutes() []route {
 		{http.MethodPost, "/networks/{name}/connect", h.connectNetwork},
 		{http.MethodPost, "/networks/{name}/disconnect", h.disconnectNetwork},
 		{http.MethodDelete, "/networks/{name}", h.removeNetwork},
-		{http.MethodGet, api.NetworkVerifyPath, h.verifyNetworks},
-		{http.MethodGet, api.NetworkExplainPath, h.explainPort},
+		{http.MethodGet, api.NetworkVerifyPath, func(c *call) error { return c.answer(h.s.Rules.Verify(c.Context())) }},
+		{http.MethodGet, api.NetworkExplainPath, func(c *call) error {
+			return c.answer(h.s.Rules.Explain(c.Context(), c.query.Get("port"), c.query.Get("protocol")))
+		}},
 	}
 }
 
@@ -80,16 +81,4 @@ func noContainer(c *call) error {
 
 func (h *Handler) removeNetwork(c *call) error {
 	return c.done(h.s.Networks.Remove(c.Context(), c.name))
-}
-
-func (h *Handler) verifyNetworks(c *call) error {
-	return c.answer(h.s.Rules.Verify(c.Context()))
-}
-
-func (h *Handler) explainPort(c *call) error {
-	port, err := strconv.ParseUint(c.query.Get("port"), 10, 16)
-	if err != nil || port == 0 {
-		return errdefs.New(errdefs.Invalid, "invalid port %q: want a number from 1 to 65535", c.query.Get("port"))
-	}
-	return c.answer(h.s.Rules.Explain(c.Context(), uint16(port), c.query.Get("protocol")))
 }

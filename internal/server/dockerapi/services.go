@@ -103,7 +103,7 @@ type Events interface {
 // Rules tells of the packet filter. Its methods are those of network.Service.
 type Rules interface {
 	Verify(ctx context.Context) (ladeapi.NetworkVerify, error)
-	Explain(ctx context.Context, port uint16, protocol string) ([]ladeapi.PortReach, error)
+	Explain(ctx context.Context, port, protocol string) ([]ladeapi.PortReach, error)
 }
 
 // Networks makes and removes networks, and tells which there are. filters are
