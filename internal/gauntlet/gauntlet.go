@@ -240,7 +240,7 @@ func Attack(ctx context.Context, r Runtime, row Row, dir string) (string, error)
 	if err != nil {
 		harm = ""
 	}
-	m.Close()
+	m.Close() //nolint:contextcheck // what was made goes, whoever gave up
 	after := m.snapshot()
 	if was := before[corePattern]; after[corePattern] != was {
 		// The only harm that outlives the attack.
@@ -267,7 +267,7 @@ func Try(ctx context.Context, r Runtime, row Row, dir string) Outcome {
 		m, err := New(ctx, r, filepath.Join(dir, "works"))
 		if err == nil {
 			err = row.Works(m)
-			m.Close()
+			m.Close() //nolint:contextcheck // see above
 		}
 		if err != nil {
 			o.Error = fmt.Errorf("what is allowed does not work: %w", err)

@@ -102,8 +102,16 @@ func TestForeignPrograms(t *testing.T) {
 	h.must("create", "--name", "trap", "traps", "/bin/none")
 	h.must("run", "-d", "--name", "alive", "-v", "/x", "--mount", "type=image,src=traps,dst=/traps", "lade/toolbox", "sleep", "1000")
 	for _, args := range [][]string{
-		{"cp", "trap:/srv", t.TempDir()}, {"cp", "trap:/srv/file", "-"}, {"cp", "/etc/hostname", "trap:/srv/in"}, {"export", "-o", t.TempDir() + "/x.tar", "trap"},
-		{"diff", "trap"}, {"commit", "trap", "traps2"}, {"top", "alive"}, {"stats", "--no-stream", "alive"}, {"inspect", "trap"}, {"save", "-o", t.TempDir() + "/s.tar", "traps"},
+		{"cp", "trap:/srv", t.TempDir()},
+		{"cp", "trap:/srv/file", "-"},
+		{"cp", "/etc/hostname", "trap:/srv/in"},
+		{"export", "-o", t.TempDir() + "/x.tar", "trap"},
+		{"diff", "trap"},
+		{"commit", "trap", "traps2"},
+		{"top", "alive"},
+		{"stats", "--no-stream", "alive"},
+		{"inspect", "trap"},
+		{"save", "-o", t.TempDir() + "/s.tar", "traps"},
 	} {
 		h.must(args...)
 		c.check(t, strings.Join(args, " "))
@@ -135,9 +143,18 @@ func TestForeignLinks(t *testing.T) {
 		{"run", "--rm", "-w", here, "links", "true"},
 		{"run", "--rm", "--mount", "type=image,src=links,dst=/srv/i,image-subpath=vol", "lade/toolbox", "true"},
 		{"create", "--name", "links", "links", "sleep", "1000"},
-		{"cp", "/etc/hostname", "links:/vol/x"}, {"cp", "/etc/hostname", "links:/mnt/x"}, {"cp", "links:/etc/passwd", t.TempDir()}, {"cp", "-L", "links:/etc/passwd", t.TempDir()},
-		{"cp", "-L", "links:/mnt", t.TempDir()}, {"export", "-o", t.TempDir() + "/x", "links"}, {"diff", "links"}, {"commit", "links", "links2"},
-		{"start", "links"}, {"exec", "-w", here, "links", "true"}, {"cp", "/etc/hostname", "links:/vol/x"}, {"cp", "-L", "links:/mnt", t.TempDir()},
+		{"cp", "/etc/hostname", "links:/vol/x"},
+		{"cp", "/etc/hostname", "links:/mnt/x"},
+		{"cp", "links:/etc/passwd", t.TempDir()},
+		{"cp", "-L", "links:/etc/passwd", t.TempDir()},
+		{"cp", "-L", "links:/mnt", t.TempDir()},
+		{"export", "-o", t.TempDir() + "/x", "links"},
+		{"diff", "links"},
+		{"commit", "links", "links2"},
+		{"start", "links"},
+		{"exec", "-w", here, "links", "true"},
+		{"cp", "/etc/hostname", "links:/vol/x"},
+		{"cp", "-L", "links:/mnt", t.TempDir()},
 	} {
 		r := h.lade(args...)
 		c.check(t, strings.Join(args, " "))
@@ -146,7 +163,7 @@ func TestForeignLinks(t *testing.T) {
 		}
 	}
 	// What was copied up has nothing of the host's.
-	for _, v := range strings.Fields(h.must("volume", "ls", "-q")) {
+	for v := range strings.FieldsSeq(h.must("volume", "ls", "-q")) {
 		if out := h.must("run", "--rm", "-v", v+":/v", "lade/toolbox", "sh", "-c", "cat /v/* 2>/dev/null; true"); strings.Contains(out, c.token) {
 			t.Errorf("volume %s holds the host's secret", v)
 		}
