@@ -106,11 +106,15 @@ func (m *machine) tryPaused(name, script string, do func() error) (string, error
 	go func() {
 		// Hung up: somebody had it open for writing.
 		p := []unix.PollFd{{Fd: int32(fd)}}
-		if n, err := unix.Poll(p, int(kerneltest.Patience.Milliseconds()/2)); n != 1 {
+		n, err := unix.Poll(p, int(kerneltest.Patience.Milliseconds()/2))
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Poll(p, int(kerneltest.Patience.Milliseconds()/2))
+		}
+		if n != 1 {
 			done <- errors.Join(errors.New("the runtime does not come to the point"), err)
 			return
 		}
-		err := do()
+		err = do()
 		// For both: it waits for nobody.
 		g, err2 := os.OpenFile(proceed, os.O_RDWR, 0)
 		m.t.Cleanup(func() { _ = g.Close() })

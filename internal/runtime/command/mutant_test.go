@@ -193,6 +193,8 @@ func resolution(p *program.Program, prefix string, change func(uint64) uint64) {
 func unresolved(prefix string) container.Mutation {
 	return container.Mutation{Program: func(p *program.Program) {
 		resolution(p, prefix, func(uint64) uint64 { return 0 })
+	}, Facts: func(f *plan.Facts) {
+		f.Places = nil // the planner has not looked where links lead, either
 	}}
 }
 
