@@ -27,11 +27,12 @@ var (
 	seed    = flag.Uint64("seed", 1, "the first of their seeds")
 )
 
-// probe tells what a process finds about itself, in sections.
+// probe tells what a process finds about itself, in sections. The mode of a
+// tmpfs is seen in its section: an old runc sets it when the options are shown no more.
 const probe = `
 section() { echo "== $1"; }
 section mounts; awk '{split($0, h, " - "); n = split(h[1], a, " "); t = ""; for (i = 7; i <= n; i++) t = t " " a[i]; split(h[2], f, " "); print $4, $5, $6, f[1] t}' /proc/self/mountinfo
-section superblocks; awk '{split($0, h, " - "); split(h[2], f, " "); if (f[1] == "tmpfs") print $5, f[3]}' /proc/self/mountinfo
+section superblocks; awk '{split($0, h, " - "); split(h[2], f, " "); if (f[1] == "tmpfs") {gsub(/,mode=[0-7]+/, "", f[3]); print $5, f[3]}}' /proc/self/mountinfo
 section status; grep -E '^(Umask|Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp):' /proc/self/status; grep -E '^Cap' /proc/self/status
 section limits; cat /proc/self/limits
 section environment; tr '\000' '\n' </proc/self/environ | sort
