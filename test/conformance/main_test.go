@@ -10,7 +10,7 @@ import (
 
 func TestParseTAP(t *testing.T) {
 	const tap = `1..4
-ok 1 a test
+ok 1 a test 
 ok 2 another # skip test requires systemd
 not ok 3 it breaks
 # (in test file x.bats, line 3)

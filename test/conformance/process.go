@@ -42,9 +42,9 @@ func reap(pid int) error {
 	}
 }
 
-// endLost ends the suite's terminal receivers that are left when all tests are
-// over, until stop is closed. A test that fails, or is over before its receiver
-// has written its pid file, leaves it behind, and bats would wait for it forever.
+// endLost ends the suite's own helpers that are left when all tests are over,
+// until stop is closed. A test that fails, or is over before its helper has
+// written its pid file, leaves it behind, and bats would wait for it forever.
 func endLost(over, stop <-chan struct{}) {
 	select {
 	case <-over:
@@ -53,7 +53,7 @@ func endLost(over, stop <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		for _, pid := range receivers() {
+		for _, pid := range helpers() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 		select {
@@ -64,15 +64,16 @@ func endLost(over, stop <-chan struct{}) {
 	}
 }
 
-// receivers returns those of this process's children, which include all orphans.
-func receivers() []int {
+// helpers returns the receivers of terminals and the seccomp agents among this
+// process's children, which include all orphans.
+func helpers() []int {
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	var pids []int
 	for _, file := range lists {
 		list, _ := os.ReadFile(file)
 		for word := range strings.FieldsSeq(string(list)) {
 			name, _ := os.ReadFile("/proc/" + word + "/comm")
-			if pid, err := strconv.Atoi(word); err == nil && string(name) == "recvtty\n" {
+			if pid, err := strconv.Atoi(word); err == nil && (string(name) == "recvtty\n" || string(name) == "seccompagent\n") {
 				pids = append(pids, pid)
 			}
 		}

@@ -69,7 +69,7 @@ func parseTAP(in *bufio.Scanner, over func()) []result {
 // testName drops the number before a test's name.
 func testName(s string) string {
 	_, name, _ := strings.Cut(s, " ")
-	return name
+	return strings.TrimSpace(name)
 }
 
 // expectation is one test that fails for a reason that is known.
