@@ -177,7 +177,7 @@ func run(ctx context.Context, o Options, log *slog.Logger, ready func()) (next *
 	if networks != nil {
 		services.Networks, services.Rules = networkAPI{networks.Service, containers}, networks
 	}
-	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log}
+	f := front{at: socket{o.Host, g.passed}, handler: dockerapi.New(services), root: o.DataRoot, offer: offerPath(o), taken: g.taken, log: log} //nolint:contextcheck // routes have their requests' contexts
 	return f.serve(ctx, ready)
 }
 

@@ -81,7 +81,7 @@ func New(ctx context.Context, r Runtime, dir string) (*Machine, error) {
 	if err := r.Rootfs(m.Rootfs()); err != nil {
 		return nil, err
 	}
-	if out, err := m.command("spec").CombinedOutput(); err != nil {
+	if out, err := m.command("spec").CombinedOutput(); err != nil { //nolint:contextcheck // m has it
 		return nil, fmt.Errorf("make a bundle: %w: %s", err, out)
 	}
 	return m, m.Configure(func(c *specs.Spec) {

@@ -46,7 +46,7 @@ for option in rw suid dev exec; do
 	keep=ro,nosuid,nodev,noexec
 	for place in /host /asked; do
 		mount -o remount,bind,$(echo $keep | sed "s/ro/$option/;t;s/no$option/$option/") $place 2>/dev/null && echo "$place has become $option"
-	done
+	done # all places
 done # options
 for place in /recursive /file; do mount -o remount,bind,rw $place 2>/dev/null && echo "$place can be written to"; done
 mount -o remount,bind,ro /free || echo "/free stays writable"
