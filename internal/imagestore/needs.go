@@ -21,6 +21,8 @@ type Need struct {
 	// and media type are zero where nobody recorded them. A layer that only
 	// containers need has none.
 	Blob ocispec.Descriptor
+	// DiffID is the layer that a blob unpacks to, if it is one.
+	DiffID digest.Digest
 	// Manifest is set for what registries keep among manifests. In is the
 	// manifest that describes the blob, if it is a configuration.
 	Manifest bool
@@ -96,7 +98,7 @@ func (n needs) addEntry(e Entry) {
 		n.add(n.blobs, Need{Digest: m.Config, Blob: ocispec.Descriptor{Digest: m.Config}, In: m.Descriptor}, by, origins)
 		for _, l := range m.Layers {
 			desc := ocispec.Descriptor{Digest: l.Blob, Size: l.Size, MediaType: l.MediaType}
-			n.add(n.blobs, Need{Digest: l.Blob, Blob: desc}, by, origins)
+			n.add(n.blobs, Need{Digest: l.Blob, Blob: desc, DiffID: l.DiffID}, by, origins)
 			n.add(n.layers, Need{Digest: l.DiffID, Blob: desc}, by, origins)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -90,8 +91,23 @@ func (t *Transfer) Remake(ctx context.Context, blob ocispec.Descriptor, diffID d
 	return nil
 }
 
-// Repack makes a blob of a layer's tar. Only of a layer that was not compressed
-// is that the same blob.
-func (t *Transfer) Repack(blob ocispec.Descriptor, tar io.Reader) error {
-	return t.replaceBy(blob, tar)
+// Repack makes a blob of a layer's tar: as it is, or packed as Lade packs layers that
+// it makes itself. Of a layer that somebody else packed that is another blob, and an
+// error.
+func (t *Transfer) Repack(blob ocispec.Descriptor, tar io.Reader, packed bool) error {
+	if !packed {
+		return t.replaceBy(blob, tar)
+	}
+	r, w := io.Pipe()
+	go func() {
+		z, err := gzip.NewWriterLevel(w, gzip.BestSpeed)
+		if err == nil {
+			_, err = io.Copy(z, tar)
+			err = errors.Join(err, z.Close())
+		}
+		_ = w.CloseWithError(err)
+	}()
+	err := t.replaceBy(blob, r)
+	_ = r.Close() // or the other end would wait
+	return err
 }

@@ -132,8 +132,9 @@ func (h *host) baseline() baseline {
 	}
 	b["processes"] = h.processes()
 	_ = filepath.WalkDir(h.dir, func(p string, d fs.DirEntry, err error) error {
-		// A lade that finds no engine leaves its lock for the next one.
-		if err == nil && !strings.HasSuffix(p, "laded.log") && !strings.HasSuffix(p, "start.lock") {
+		// A lade that finds no engine leaves its lock for the next one; events are
+		// kept, up to a bound.
+		if err == nil && !strings.HasSuffix(p, ".journal") && !strings.HasSuffix(p, "laded.log") && !strings.HasSuffix(p, "start.lock") {
 			b["files"] = append(b["files"], p)
 		}
 		return nil

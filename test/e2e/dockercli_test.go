@@ -72,7 +72,7 @@ func TestDockerCommands(t *testing.T) {
 		{"export -o site.tar site", 0, ""},
 		{"import site.tar flat:1", 0, "sha256:"},
 		{"run --rm --network none flat:1 cat /made", 0, "new"},
-		{"events --since 10m --until 0s --filter event=rename --format {{.Action}}", 0, "rename"},
+		{"events --since 10m --until -1s --filter event=rename --format {{.Action}}", 0, "rename"},
 		{"run -d --name sick --network none --health-cmd true --health-interval 100ms lade/toolbox sleep 1000", 0, ""},
 		{"inspect -f {{.Config.Healthcheck.Test}} sick", 0, "CMD-SHELL true"},
 		{"kill -s KILL sick", 0, "sick"},

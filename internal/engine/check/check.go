@@ -155,10 +155,9 @@ func problem(what string, n imagestore.Need, bad error) api.Problem {
 // mendBlob looks for the blob's bytes in the unpacked layer, then in the
 // registries that the image has names of.
 func (r *run) mendBlob(n imagestore.Need) (string, error) {
-	if r.c.Layers.Verify(n.Digest) == nil {
-		if tar, err := r.c.Layers.Tar(n.Digest); err == nil {
-			defer tar.Close()
-			if err := r.c.Transfer.Repack(n.Blob, tar); err == nil {
+	if n.DiffID != "" && r.c.Layers.Verify(n.DiffID) == nil {
+		for _, packed := range []bool{false, true} {
+			if r.repack(n, packed) == nil {
 				return "made again from the unpacked layer", nil
 			}
 		}
@@ -179,6 +178,16 @@ func (r *run) mendBlob(n imagestore.Need) (string, error) {
 		why = err
 	}
 	return "", why
+}
+
+// repack makes a blob again of its layer's tar.
+func (r *run) repack(n imagestore.Need, packed bool) error {
+	tar, err := r.c.Layers.Tar(n.DiffID)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	return r.c.Transfer.Repack(n.Blob, tar, packed)
 }
 
 // configIn returns the configuration's descriptor, of which records have no more
